@@ -1,0 +1,57 @@
+# Each target stands for itself: `make demo` and `make test` are all that a newcomer needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CORES ?= all
+
+.PHONY: help demo test lint format lock clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/installed: envs/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed envs/requirements-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-test.txt
+	@touch $@
+
+demo: $(VENV)/installed  ## Train on one image, segment a slide, show what came out
+	$(BIN)/snakemake --profile profiles/local --cores $(CORES)
+	@$(MAKE) --no-print-directory results/report.html
+	@echo "report:   results/report.html"
+	@echo "overlay:  results/slides/hela/overlay.png"
+	@cat results/verdict.txt
+
+results/report.html: results/verdict.txt
+	$(BIN)/snakemake --profile profiles/local --report $@
+
+# The demo's images, so that the tests need no network.
+results/demo/demo.json: $(VENV)/installed
+	$(BIN)/snakemake --profile profiles/local --cores $(CORES) $@
+
+test: $(VENV)/installed-test results/demo/demo.json  ## Run the fast tests: no GPU, no network
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/installed-test  ## ruff, snakefmt, snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+format: $(VENV)/installed-test  ## Format Python and Snakemake files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+lock:  ## Write the exact versions of envs/*.in, installed afresh together, to envs/*.txt
+	$(PYTHON) -m venv --clear $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet -r envs/requirements.in -r envs/requirements-test.in
+	$(VENV)-lock/bin/python envs/freeze.py envs/requirements.in envs/requirements.txt
+	$(VENV)-lock/bin/python envs/freeze.py envs/requirements-test.in envs/requirements-test.txt envs/requirements.txt
+	rm -rf $(VENV)-lock
+
+clean:  ## Remove what the demo made, keep the environment
+	rm -rf results .snakemake

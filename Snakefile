@@ -1,0 +1,29 @@
+"""unet-slides: train the U-Net on a few annotated images, segment whole slides with it."""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/cluster.smk"
+include: "workflow/rules/demo.smk"
+include: "workflow/rules/ingest.smk"
+include: "workflow/rules/weights.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/segment.smk"
+include: "workflow/rules/objects.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    """Everything: models evaluated, slides segmented, tables; fails if a slide failed."""
+    default_target: True
+    input:
+        evaluation=f"{RESULTS}/evaluation/summary.tsv",
+        archive=f"{RESULTS}/archive.tsv",
+        verdict=f"{RESULTS}/verdict.txt",

@@ -1,0 +1,279 @@
+"""Objects of a made-up slide: labelling, measuring, outlines, beside whole-image tools.
+
+    python tests/bench/bench_objects.py                 # 16384 x 16384, 92,000 objects
+    python tests/bench/bench_objects.py --size 4096     # a quick look
+    python tests/bench/bench_objects.py --peer-python peers/bin/python   # with dask-image there
+
+Each stage runs in a process of its own with one thread; CPU-seconds (user and system) are those of
+the work, reading from disk included and imports left out; peak memory is that of the process.
+Memory at half the size stands beside it: what is constant doesn't grow. Peers that aren't
+installed are named as such; the one that would take too long sees a corner of the slide only.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "workflow" / "scripts"))
+CELL_PX = 54  # 16384 / 54 = 303.4 cells a side: 92,000 objects
+BLOCK_PX = 2048
+CORNER_PX = 2048  # what the slowest peer sees
+Work = Callable[[], int]  # returns the number of objects
+
+
+def made_up(size: int) -> np.ndarray:
+    """Class map (size, size) uint8: one ellipse in each cell, of hashed shape, place and angle."""
+    cells = round(size / CELL_PX)
+    random = np.random.default_rng(0)
+    shape = (cells, cells)
+    centre_y, centre_x = (random.uniform(20, 34, shape) for _ in range(2))
+    half_long, half_short = random.uniform(10, 18, shape), random.uniform(8, 12, shape)
+    angle = random.uniform(0, np.pi, shape)
+    classes = np.zeros((size, size), np.uint8)
+    y, x = np.arange(CELL_PX)[None, :, None], np.arange(CELL_PX)[None, None, :]
+    for row in range(cells):
+        dy = y - centre_y[row][:, None, None]
+        dx = x - centre_x[row][:, None, None]
+        cos, sin = (f(angle[row])[:, None, None] for f in (np.cos, np.sin))
+        along, across = dx * cos + dy * sin, dy * cos - dx * sin
+        inside = (along / half_long[row][:, None, None]) ** 2
+        inside += (across / half_short[row][:, None, None]) ** 2
+        band = (inside < 1).transpose(1, 0, 2).reshape(CELL_PX, -1)
+        rows = slice(row * CELL_PX, min((row + 1) * CELL_PX, size))
+        width = min(band.shape[1], size)
+        classes[rows, :width] = band[: rows.stop - rows.start, :width]
+    return classes
+
+
+def stage_make(folder: Path, size: int) -> Work:
+    """Not timed: the slide's class map, an image and two probabilities, as Zarr."""
+    from slideunet.arrays import create_array, create_group
+
+    group = create_group(folder / "slide.zarr")
+
+    def array(name: str, channels: int | None, dtype=np.uint8):
+        shape = (size, size) if channels is None else (channels, size, size)
+        return create_array(group, name, shape, dtype, "CYX"[-len(shape) :], 512, BLOCK_PX)
+
+    def work() -> int:
+        array("labels", None, np.uint32)
+        targets = array("classes", None), array("image", 1), array("probabilities", 2)
+        classes = made_up(size)
+        ramp = (np.arange(size) // 64 % 97).astype(np.uint8)
+        for y in range(0, size, BLOCK_PX):
+            rows = slice(y, y + BLOCK_PX)
+            inside = classes[rows]
+            image = inside * np.uint8(100) + ramp[None, :] + ramp[rows, None] // 2
+            probabilities = np.stack([230 - 200 * inside, 25 + 200 * inside])
+            for target, values in zip(targets, (inside, image[None], probabilities), strict=True):
+                target[..., rows, :] = values
+        return 0
+
+    return work
+
+
+def _open(folder: Path, name: str, mode: str = "r"):
+    import zarr
+
+    return zarr.open_group(str(folder / "slide.zarr"), mode=mode)[name]
+
+
+def stage_labels(folder: Path, size: int, store: bool = True) -> Work:
+    """Ours: both passes, from Zarr to Zarr (or to nowhere)."""
+    from slideunet.labels import Rules, find_instances, label_block, write_instances
+
+    label_block(np.ones((1, 1), np.uint8), 8)  # imports cc3d
+    classes = _open(folder, "classes")
+
+    class Nowhere:
+        shape, dtype = classes.shape, np.dtype(np.uint32)
+
+        def __setitem__(self, where, values):
+            pass
+
+    def work() -> int:
+        instances = find_instances(classes, Rules(), block_px=BLOCK_PX)
+        target = _open(folder, "labels", "r+") if store else Nowhere()
+        write_instances(instances, classes, target)
+        np.savez(folder / "instances.npz", last_row=instances.last_row, class_of=instances.class_of)
+        return len(instances)
+
+    return work
+
+
+def stage_find(folder: Path, size: int) -> Work:
+    return stage_labels(folder, size, store=False)
+
+
+def stage_measure(folder: Path, size: int, everything: bool = False) -> Work:
+    """Ours: shapes (with `everything` also a channel and the probabilities) to Parquet."""
+    from slideunet.columns import object_columns
+    from slideunet.measure import measure_objects
+    from slideunet.signals import Sources
+    from slideunet.table import write_table
+
+    def work() -> int:
+        objects = np.load(folder / "instances.npz")
+        sources, columns = Sources(), object_columns()
+        if everything:
+            image, probabilities = _open(folder, "image"), _open(folder, "probabilities")
+            sources = Sources(image, ("grey",), probabilities=probabilities)
+            columns = object_columns(["grey"], probabilities=True)
+        batches = measure_objects(
+            _open(folder, "labels"), objects["last_row"], objects["class_of"], sources=sources,
+            block_px=BLOCK_PX,
+        )  # fmt: skip
+        return write_table(batches, columns, folder / "objects.parquet")
+
+    return work
+
+
+def stage_measure_all(folder: Path, size: int) -> Work:
+    return stage_measure(folder, size, everything=True)
+
+
+def stage_geojson(folder: Path, size: int) -> Work:
+    """Ours: exact outlines to .geojson.gz."""
+    from slideunet.geojson import Style, write_geojson
+
+    def work() -> int:
+        objects = np.load(folder / "instances.npz")
+        facts = write_geojson(
+            folder / "objects.geojson.gz", _open(folder, "labels"), objects["last_row"],
+            objects["class_of"], {1: Style("nucleus", (200, 0, 0))}, block_px=BLOCK_PX,
+        )  # fmt: skip
+        return facts["objects"]
+
+    return work
+
+
+def stage_scipy(folder: Path, size: int) -> Work:
+    """Peer: scipy.ndimage.label on the whole image in memory, stored as ours."""
+    from scipy import ndimage
+
+    def work() -> int:
+        labels, count = ndimage.label(_open(folder, "classes")[:], np.ones((3, 3)))
+        _open(folder, "labels", "r+")[:] = labels
+        return count
+
+    return work
+
+
+def stage_dask_image(folder: Path, size: int) -> Work:
+    """Peer: dask_image.ndmeasure.label, one thread, chunks of our blocks, stored as ours."""
+    import dask
+    import dask.array
+    from dask_image.ndmeasure import label
+
+    def work() -> int:
+        classes = dask.array.from_array(_open(folder, "classes"), (BLOCK_PX, BLOCK_PX))
+        with dask.config.set(scheduler="synchronous"):
+            labels, count = label(classes, np.ones((3, 3)))
+            stored = dask.array.store(labels, _open(folder, "labels", "r+"), compute=False)
+            return int(dask.compute(stored, count)[1])
+
+    return work
+
+
+def stage_skimage(folder: Path, size: int) -> Work:
+    """Peer: regionprops_table of the same shape measures on a corner of the label image."""
+    from skimage.measure import regionprops_table
+
+    names = ("label", "bbox", "area", "centroid", "perimeter", "eccentricity", "solidity",
+             "orientation")  # fmt: skip
+
+    def work() -> int:
+        corner = _open(folder, "labels")[:CORNER_PX, :CORNER_PX]
+        return len(regionprops_table(corner, properties=names)["label"])
+
+    return work
+
+
+STAGES = {
+    "find": "ours: labelling, both passes, not stored",
+    "labels": "ours: labelling, stored",
+    "measure": "ours: shapes to Parquet",
+    "measure_all": "ours: shapes, channel, probabilities",
+    "geojson": "ours: outlines to .geojson.gz",
+    "skimage": "skimage regionprops_table (a corner)",
+    "scipy": "scipy label, whole image, stored",
+    "dask_image": "dask-image label, stored",
+}
+PEERS = ("skimage", "scipy", "dask_image")
+
+
+def run(python: str, folder: Path, size: int, stage: str) -> dict | None:
+    """Run one stage in a process of its own; None if what it needs isn't installed."""
+    threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "BLOSC")}
+    command = [python, __file__, "--stage", stage, "--folder", str(folder), "--size", str(size)]
+    process = subprocess.Popen(
+        command, env={**os.environ, **threads}, stdout=subprocess.PIPE, text=True
+    )
+    output = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode == 3:
+        return None
+    if process.returncode:
+        sys.exit(f"stage {stage} failed with exit status {process.returncode}")
+    return {**json.loads(output), "peak_mb": used.ru_maxrss / 1024}
+
+
+def print_table(full: dict, half: dict, size: int) -> None:
+    print(f"\nmade-up slide of {size} x {size} px, CPU-seconds of one thread")
+    head = ("stage", "objects", "CPU-s", "wall s", "Mpx/s/core", "us/object", "peak MB", "at half")
+    print(("{:40s}" + "{:>11s}" * 7).format(*head))
+    for stage, name in STAGES.items():
+        if (found := full.get(stage)) is None:
+            print(f"{name:40s}{'not installed':>22s}")
+            continue
+        pixels = min(size, CORNER_PX) ** 2 if stage == "skimage" else size**2
+        memory = half[stage]["peak_mb"]
+        print(
+            f"{name:40s}{found['objects']:11d}{found['cpu_s']:11.1f}{found['wall_s']:11.1f}"
+            f"{pixels / 1e6 / found['cpu_s']:11.1f}{1e6 * found['cpu_s'] / found['objects']:11.1f}"
+            f"{found['peak_mb']:11.0f}{memory:11.0f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=16384, help="px a side")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--peer-python", default=sys.executable, help="where dask-image is")
+    parser.add_argument("--folder", type=Path, help="where the slide lies (default: temporary)")
+    parser.add_argument("--stage", choices=("make", *STAGES), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.stage:
+        try:
+            work = globals()[f"stage_{options.stage}"](options.folder, options.size)
+            cpu, wall = time.process_time(), time.perf_counter()
+            found = {"objects": work()}
+            found["cpu_s"], found["wall_s"] = time.process_time() - cpu, time.perf_counter() - wall
+            print(json.dumps(found))
+        except ModuleNotFoundError as error:
+            print(error, file=sys.stderr)
+            sys.exit(3)
+        return
+    stages = [stage for stage in STAGES if not (options.no_peers and stage in PEERS)]
+    found: dict[int, dict] = {}
+    for size in (options.size // 2, options.size):
+        with tempfile.TemporaryDirectory(dir=options.folder) as name:
+            folder, found[size] = Path(name), {}
+            for stage in ("make", *stages):
+                python = options.peer_python if stage == "dask_image" else sys.executable
+                found[size][stage] = run(python, folder, size, stage)
+                print(size, stage, found[size][stage], file=sys.stderr, flush=True)
+    print_table(found[options.size], found[options.size // 2], options.size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The stage from slide.json and train.json to segmentation.json, on small TIFF slides."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from memory_slide import network, whole_of_scaled
+from scipy import ndimage
+from slideunet import model, store
+from slideunet.errors import UserError
+from slideunet.readers.open import open_slide
+from slideunet.resample import view_at
+from slideunet.stages.index import index
+from slideunet.stages.segment import segment, segment_part
+
+SETTINGS = {
+    "segment": {
+        "models": ["main"], "tile_px": 32, "shard_px": 64, "chunk_px": 32, "precision": "float32",
+        "averaging": "none", "on_bad_tile": "fail", "ngff": "0.5", "threads": 1, "mem_mb": 4000,
+    }
+}  # fmt: skip
+INDEX = {
+    "index": {"tissue": "auto", "thumbnail_px": 64, "mem_mb": 2000, "seconds": 100},
+    "intensity": {"scope": "image", "low_percentile": 1, "high_percentile": 99.8},
+    "mpp_um": None,
+}
+MPP_UM = 0.5
+ARCHITECTURE = {"depth": 2, "base_channels": 4, "dropout": 0.5}
+
+
+def write_slide(path: Path, bad: bool = False) -> None:
+    """A fluorescence-like 16-bit slide of 130 x 200 px, tiled, with blobs in its left half."""
+    rng = np.random.default_rng(0)
+    blobs = ndimage.gaussian_filter(rng.random((130, 200)), 4)
+    blobs = np.where(blobs > 0.51, 3000 * (blobs - 0.5) / 0.02, 100) + rng.normal(0, 5, blobs.shape)
+    blobs[:, 90:] = 100 + rng.normal(0, 5, (130, 110))
+    resolution = 1e4 / MPP_UM
+    tifffile.imwrite(
+        path, blobs.clip(0, 65535).astype(np.uint16), tile=(64, 64), compression="zlib",
+        resolution=(resolution, resolution), resolutionunit="CENTIMETER", ome=False, metadata=None,
+    )  # fmt: skip
+    if bad:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+            offset, size = page.dataoffsets[0], page.databytecounts[0]
+        with open(path, "r+b") as file:
+            file.seek(offset)
+            file.write(b"\xff" * size)
+
+
+def write_model(folder: Path, seed: int = 0, **changed) -> str:
+    """A manifest as stage train leaves it, of a random network of depth 2."""
+    folder.mkdir(exist_ok=True)
+    values = {
+        "architecture": ARCHITECTURE,
+        "channels": 1,
+        "classes": ["background", "nucleus"],
+        "normalisation": INDEX["intensity"],
+        "mpp_um": 1.0,
+        **changed,
+    }
+    description = model.Description(**values)
+
+    def build(work):
+        made = network(2, values["channels"], len(values["classes"]), seed)
+        model.save_weights(work.folder / model.WEIGHTS, made.state_dict())
+        return [model.WEIGHTS], description.as_json()
+
+    manifest = folder / "train.json"
+    store.make(manifest, build, kind="train", settings={}, code={}, inputs={})
+    return str(manifest)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> dict:
+    """A slide, indexed, and a model."""
+    folder = tmp_path_factory.mktemp("archive")
+    slide = folder / "slide.tif"
+    write_slide(slide)
+    manifest = str(folder / "slide.json")
+    index(slide=str(slide), tissue=[], manifest=manifest, settings=INDEX, code={})
+    return {"file": slide, "slide": manifest, "models": [write_model(folder / "main")]}
+
+
+def run(folder: Path, archive: dict, **more) -> dict:
+    """Segment; the manifest's content."""
+    folder.mkdir(exist_ok=True)
+    settings = {"segment": {**SETTINGS["segment"], **more.pop("settings", {})}}
+    manifest = str(folder / "segmentation.json")
+    given = {"slide": archive["slide"], "models": archive["models"], **more}
+    segment(manifest=manifest, settings=settings, code={}, **given)
+    return store.read_manifest(Path(manifest))
+
+
+def test_a_slide_is_segmented_at_the_models_pixel_size(tmp_path, archive):
+    content = run(tmp_path, archive)
+    assert content["status"] == "done", content
+    facts = content["facts"]
+    assert facts["shape"] == [2, 65, 100] and facts["pixel_um"] == [1.0, 1.0]
+    assert facts["computed_px"] + facts["skipped_px"] == 65 * 100
+    assert facts["skipped_px"] > 0
+    group = zarr.open_group(str(tmp_path / "segmentation.ome.zarr"), mode="r")
+    found = group["0"][...]
+    with open_slide(str(archive["file"])) as reader:
+        pixels = view_at(reader, (MPP_UM, MPP_UM), 1.0).read(0, 0, 65, 100)
+    intensity = store.read_manifest(Path(archive["slide"]))["facts"]["intensity"]
+    low, high = np.float32(intensity["low"][0]), np.float32(intensity["high"][0])
+    expected = 255 * whole_of_scaled(network(2), (pixels.astype(np.float32) - low) / (high - low))
+    computed = found.sum(axis=0) > 0
+    assert computed.sum() == facts["computed_px"]
+    assert np.abs(found - expected)[:, computed].max() <= 0.51
+
+
+def test_timings_stand_beside_the_manifest_not_in_it(tmp_path, archive):
+    content = run(tmp_path, archive)
+    timing = json.loads((tmp_path / "segmentation.timing.json").read_text())
+    assert {"read_s", "compute_s", "write_s", "wall_s", "device_busy_percent", "mpx_per_s"} <= set(
+        timing
+    )
+    assert not any("timing" in entry["path"] for entry in content["files"])
+    assert not any(key.endswith("_s") for key in content["facts"])
+
+
+def test_parts_by_the_stage_give_the_same_manifest(tmp_path, archive):
+    whole = run(tmp_path / "whole", archive)
+    manifests = []
+    for part in range(2):
+        manifests.append(str(tmp_path / f"{part}.json"))
+        segment_part(
+            slide=archive["slide"], models=archive["models"], manifest=manifests[-1],
+            settings=SETTINGS, code={}, part=part, n_parts=2,
+        )  # fmt: skip
+    joined = run(tmp_path / "joined", archive, part_manifests=manifests)
+    assert joined["files"] == whole["files"] and joined["facts"] == whole["facts"]
+
+
+def test_a_slide_that_changed_is_marked_failed(tmp_path):
+    slide = tmp_path / "slide.tif"
+    write_slide(slide)
+    manifest = str(tmp_path / "slide.json")
+    index(slide=str(slide), tissue=[], manifest=manifest, settings=INDEX, code={})
+    archive = {"slide": manifest, "models": [write_model(tmp_path / "main")]}
+    os.utime(slide, ns=(0, 12345))
+    content = run(tmp_path / "a", archive)
+    assert content["status"] == "failed"
+    assert content["failure"]["reason"].startswith(f"{slide}: the slide has changed")
+    slide.unlink()
+    content = run(tmp_path / "b", archive)
+    assert content["failure"]["reason"].startswith(f"{slide}: the slide is gone")
+
+
+def test_an_unreadable_tile_fails_the_slide_or_is_masked(tmp_path):
+    slide = tmp_path / "slide.tif"
+    write_slide(slide, bad=True)
+    manifest = str(tmp_path / "slide.json")
+    index(slide=str(slide), tissue=[], manifest=manifest, settings=INDEX, code={})
+    archive = {"slide": manifest, "models": [write_model(tmp_path / "main")]}
+    content = run(tmp_path / "fail", archive)
+    assert content["status"] == "failed"
+    assert "the tile at y=0 x=0 of level 0 does not decode" in content["failure"]["reason"]
+    content = run(tmp_path / "mask", archive, settings={"on_bad_tile": "mask"})
+    assert content["status"] == "done"
+    assert content["facts"]["masked_px"] == 32 * 32  # a tile of 64 px at half the size
+    group = zarr.open_group(str(tmp_path / "mask/segmentation.ome.zarr"), mode="r")
+    assert (group["labels/classes/0"][:32, :32] == 255).all()
+
+
+def test_a_failed_slide_is_passed_on(tmp_path, archive):
+    slide = tmp_path / "slide.json"
+    failed = {"stage": "index", "reason": "no picture"}
+    content = {"kind": "index", "status": "failed", "failure": failed, "files": []}
+    store.write_file(slide, store.to_json(content))
+    content = run(tmp_path, {**archive, "slide": str(slide)})
+    assert content["status"] == "failed" and content["failure"] == failed
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"channels": 3}, "has 1 channels"),
+        ({"mpp_um": None}, None),
+    ],
+)
+def test_models_that_fit_the_slide_or_not(tmp_path, archive, changed, words):
+    content = run(tmp_path, {**archive, "models": [write_model(tmp_path / "other", **changed)]})
+    if words is None:
+        assert content["facts"]["shape"] == [2, 130, 200]  # unscaled
+        assert content["facts"]["pixel_um"] == [MPP_UM, MPP_UM]
+    else:
+        assert content["status"] == "failed" and words in content["failure"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"mpp_um": 0.25}, "was trained at 0.25 um"),
+        ({"classes": ["background", "gland"]}, "has classes"),
+        ({"normalisation": {**INDEX["intensity"], "low_percentile": 5}}, "low_percentile 5"),
+        (
+            {"architecture": {"depth": 2, "base_channels": 4, "dropout": 0, "padded": True}},
+            "padded",
+        ),
+    ],
+)
+def test_models_that_do_not_go_together_are_refused(tmp_path, archive, changed, words):
+    models = [*archive["models"], write_model(tmp_path / "other", seed=1, **changed)]
+    with pytest.raises(UserError, match=words):
+        run(tmp_path, {**archive, "models": models})

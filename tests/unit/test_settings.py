@@ -1,0 +1,101 @@
+"""Configuration mistakes: one line that names the key and says what to write instead."""
+
+import copy
+
+import pytest
+import yaml
+from slideunet.errors import UserError
+from slideunet.settings import check_config, check_splits, in_order, model_settings
+
+
+@pytest.fixture(scope="session")
+def schema(project):
+    path = project / "workflow" / "schemas" / "config.schema.yaml"
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.fixture
+def config(project):
+    return yaml.safe_load((project / "config.yaml").read_text())
+
+
+def test_the_default_configuration_is_valid(config, schema):
+    check_config(config, schema)
+
+
+def leaves(properties, path=()):
+    for name, rule in properties.items():
+        if "properties" in rule:
+            yield from leaves(rule["properties"], (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_the_default_configuration_is_complete(config, schema):
+    """Every key of the schema but the ablations' stands in config.yaml with its value."""
+    ablations = {("network", "padded"), ("network", "narrow_expansion")}
+    properties = {
+        name: {**rule, **schema["$defs"].get(name, {})}
+        for name, rule in schema["properties"].items()
+    }
+    for path in set(leaves(properties)) - ablations:
+        value = config
+        for name in path:
+            assert name in value, f"{'.'.join(path)} is missing in config.yaml"
+            value = value[name]
+
+
+def set_value(config, path, value):
+    config = copy.deepcopy(config)
+    section = config
+    for name in path[:-1]:
+        section = section[name]
+    section[path[-1]] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["trainn"], {}, "config: unknown key 'trainn': did you mean 'train'"),
+        (["train", "step"], 3, "train: unknown key 'step': did you mean 'steps'"),
+        (["train", "steps"], "many", "train.steps: 'many' is not of type 'integer'"),
+        (["train", "steps"], 0, "train.steps: 0 is less than the minimum of 1"),
+        (["train", "optimiser"], "adam", "train.optimiser: 'adam' is not one of"),
+        (["train", "input_px"], 237, "train.input_px of model main: .* take 236 or 244 px"),
+        (["train", "input_px"], 10, "take 92 or 92 px"),
+        (["segment", "tile_px"], 1001, "segment.tile_px: .* take 1000 or 1008"),
+        (["segment", "tile_px"], "big", "segment.tile_px"),
+        (["segment", "shard_px"], 4097, "no multiple of segment.chunk_px = 512"),
+        (["segment", "models"], ["other"], "no model is called 'other': take of main"),
+        (["models", "main", "train_on"], [], r"models.main.train_on: \[\] should be non-empty"),
+        (["models", "main", "network"], {"deph": 4}, "did you mean 'depth'"),
+        (["models", "main", "network"], {"depth": 5}, "input_px of model main: .*depth 5"),
+        (["classes"], ["one"], "classes"),
+        (["results"], "a{b}", "results"),
+        (["objects", "connectivity"], 6, "objects.connectivity: 6 is not one of"),
+    ],
+)
+def test_a_mistake_is_one_line(config, schema, path, value, message):
+    with pytest.raises(UserError, match=message) as error:
+        check_config(set_value(config, path, value), schema)
+    assert "\n" not in str(error.value)
+
+
+def test_overrides_of_a_model_reach_only_that_model(config):
+    config["models"]["wide"] = {**config["models"]["main"], "network": {"base_channels": 64}}
+    assert model_settings(config, "wide")["network"]["base_channels"] == 64
+    assert model_settings(config, "wide")["network"]["depth"] == config["network"]["depth"]
+    assert model_settings(config, "main")["network"]["base_channels"] != 64
+
+
+def test_a_split_that_no_row_has_is_named(config):
+    training = {"a": {"split": "train"}, "b": {}}
+    with pytest.raises(UserError, match="models.main.test_on: .*'test': there are train"):
+        check_splits(config, training)
+
+
+def test_key_order_does_not_matter():
+    assert repr(in_order({"b": [{"d": 1, "c": 2}], "a": 0})) == repr(
+        in_order({"a": 0, "b": [{"c": 2, "d": 1}]})
+    )

@@ -1,0 +1,74 @@
+"""Failed slides: a row with the reason, retried by the next call, and the run says so."""
+
+import csv
+
+import pytest
+from slideunet import slide_failures, store
+from slideunet.errors import UserError
+
+
+def manifest(results, slide, stage, **content):
+    folder = results / "slides" / slide
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {"kind": stage, "status": "done", "files": [], "facts": {}, **content}
+    (folder / f"{stage}.json").write_bytes(store.to_json(whole))
+
+
+@pytest.fixture
+def results(tmp_path):
+    for stage in ("slide", "segmentation", "objects", "overlay"):
+        manifest(tmp_path, "good", stage)
+    manifest(tmp_path, "good", "slide", facts={"height": 300, "mpp_um": [0.5, 0.25]})
+    failure = {"stage": "segmentation", "reason": "=tile 3\tdoes not decode"}
+    manifest(tmp_path, "bad", "slide")
+    for stage in ("segmentation", "objects", "overlay"):
+        manifest(tmp_path, "bad", stage, status="failed", failure=failure)
+    manifest(tmp_path, "killed", "slide")
+    return tmp_path
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+REFUSED = [{"slide": "line-9", "stage": "table", "reason": "no such file"}]
+
+
+def test_tables_hold_each_slide_and_each_failure_once(results):
+    counts = slide_failures.write_tables(str(results), ["bad", "good", "killed"], REFUSED)
+    assert counts == (1, 3)
+    archive = {row["slide"]: row for row in rows(results / "archive.tsv")}
+    assert {name: row["status"] for name, row in archive.items()} == {
+        "bad": "failed",
+        "good": "done",
+        "killed": "failed",
+    }
+    assert archive["good"]["height_px"] == "300"
+    assert archive["good"]["mpp_x_um"] == "0.25"
+    failures = {row["slide"]: row for row in rows(results / "failures.tsv")}
+    assert failures["bad"]["stage"] == "segmentation"
+    assert failures["bad"]["log"].endswith("logs/segment/bad.log")
+    assert failures["bad"]["reason"] == "'=tile 3 does not decode", "no formula, one line"
+    assert failures["killed"]["reason"] == "its job did not finish"
+    assert failures["line-9"]["reason"] == "no such file"
+
+
+def test_the_run_fails_and_counts(results):
+    slide_failures.write_tables(str(results), ["bad", "good"], [])
+    paths = [str(results / name) for name in ("archive.tsv", "failures.tsv", "verdict.txt")]
+    with pytest.raises(UserError, match="1 slides done, 1 failed"):
+        slide_failures.judge(*paths)
+    assert not (results / "verdict.txt").exists()
+    slide_failures.write_tables(str(results), ["good"], [])
+    slide_failures.judge(*paths)
+    assert "1 slides done, 0 failed" in (results / "verdict.txt").read_text()
+
+
+def test_failed_manifests_are_set_aside_and_others_left(results):
+    assert slide_failures.set_aside(str(results)) == []
+    slide_failures.write_tables(str(results), ["bad", "good", "killed"], REFUSED)
+    assert len(slide_failures.set_aside(str(results))) == 3
+    left = sorted(path.name for path in (results / "slides" / "bad").glob("[a-z]*.json"))
+    assert left == ["slide.json"]
+    assert len(list((results / "slides" / "good").glob("*.json"))) == 4

@@ -1,0 +1,61 @@
+"""States of jobs, put into the words that Snakemake's Slurm plugin understands."""
+
+import importlib
+
+import pytest
+from slideunet import slurm_executor
+from slideunet.slurm_executor import GONE, JobStates
+
+
+@pytest.mark.parametrize(
+    ("said", "understood"),
+    [
+        ("RUNNING", "RUNNING"),
+        ("COMPLETED", "COMPLETED"),
+        ("TIMEOUT", "TIMEOUT"),
+        ("CANCELLED by 0", "CANCELLED"),
+        ("CANCELLED+", "CANCELLED"),
+        ("REVOKED", "FAILED"),
+        ("LAUNCH_FAILED", "FAILED"),
+    ],
+)
+def test_words(said, understood):
+    assert JobStates().translate({"1": said}) == {"1": understood}
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED"])
+def test_a_state_that_may_pass_counts_once_it_lasts(state):
+    states = JobStates()
+    seen = [states.translate({"1": said})["1"] for said in (state, state, "PENDING")]
+    assert seen == ["PENDING"] * 3, "it went back into the queue"
+    seen = [states.translate({"1": state})["1"] for _ in range(3)]
+    assert seen == ["PENDING", "PENDING", "FAILED"]
+
+
+def test_a_job_that_nobody_knows_is_judged_by_its_outputs():
+    states = JobStates()
+    states.expected = {"1", "2"}
+    seen = [states.translate({"2": "RUNNING"}) for _ in range(3)]
+    assert seen == [{"2": "RUNNING"}] * 2 + [{"2": "RUNNING", "1": GONE}]
+
+
+def test_a_job_that_comes_back_is_not_gone():
+    states = JobStates()
+    states.expected = {"1"}
+    for said in ({}, {}, {"1": "RUNNING"}, {}, {}):
+        assert states.translate(said) == said
+
+
+def test_the_plugin_still_has_what_is_replaced():
+    """A new version of the plugin must be looked at before it is taken."""
+    plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
+    source = importlib.util.find_spec("snakemake_executor_plugin_slurm").loader.get_source(
+        "snakemake_executor_plugin_slurm"
+    )
+    for name in ("query_job_status", "get_min_job_age"):
+        assert callable(getattr(plugin, name))
+    for name in ("check_active_jobs", "run_job", "get_job_args", "additional_general_args"):
+        assert callable(getattr(plugin.Executor, name))
+    assert "_fallback_account_arg" in source
+    assert f'status == "{GONE}"' in source
+    assert {"NODE_FAIL", "PREEMPTED"} == slurm_executor.PASSING

@@ -1,0 +1,106 @@
+"""A job's way with Slurm, without a Slurm."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from slideunet.slurm_job import seconds_of
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+
+JOB = """
+import sys, time
+from slideunet.job import Stopped, job, stop_requested
+with job(log_file=sys.argv[1]):
+    for _ in range(600):
+        if stop_requested():
+            raise Stopped("saved")
+        time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("4:59\n", 299),
+        ("1:00:00", 3600),
+        ("2-01:00:01", 176401),
+        ("UNLIMITED", None),
+        ("INVALID", None),
+        ("", None),
+    ],
+)
+def test_times_as_slurm_prints_them(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.fixture
+def slurm_commands(tmp_path):
+    """squeue says that a second is left; scontrol notes what it was asked."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, body in (("squeue", "echo 0:01"), ("scontrol", f'echo "$@" > {tmp_path}/asked')):
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(stat.S_IRWXU)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def run_job(tmp_path, **env):
+    """Start JOB in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", JOB, str(tmp_path / "log")],
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS), **env},
+        start_new_session=True,
+    )
+
+
+def test_the_limit_is_told_and_the_job_goes_back(tmp_path, slurm_commands):
+    process = run_job(tmp_path, PATH=slurm_commands, UNET_SLIDES_SLURM_JOB="42")
+    assert process.wait(30) == -signal.SIGKILL, "it must end without a word to its parents"
+    assert (tmp_path / "asked").read_text() == "requeue 42\n"
+    assert "the time limit is near" in (tmp_path / "log").read_text()
+
+
+def test_a_job_that_went_back_a_hundred_times_fails(tmp_path, slurm_commands):
+    process = run_job(
+        tmp_path, PATH=slurm_commands, UNET_SLIDES_SLURM_JOB="42", SLURM_RESTART_COUNT="100"
+    )
+    process.wait(30)
+    assert not (tmp_path / "asked").exists()
+
+
+def test_who_cancels_a_job_does_not_get_it_back(tmp_path, slurm_commands):
+    folder = slurm_commands.partition(":")[0]
+    (Path(folder) / "squeue").write_text("#!/bin/sh\necho 1:00:00\n")
+    process = run_job(tmp_path, PATH=slurm_commands, UNET_SLIDES_SLURM_JOB="42")
+    _when_started(tmp_path, process)
+    process.terminate()
+    assert process.wait(30) == -signal.SIGKILL
+    assert not (tmp_path / "asked").exists()
+
+
+def test_outside_a_submitted_job_the_shell_around_it_lives(tmp_path, slurm_commands):
+    """SLURM_JOB_ID alone may be an interactive session."""
+    process = run_job(tmp_path, PATH=slurm_commands, SLURM_JOB_ID="42")
+    _when_started(tmp_path, process)
+    process.terminate()
+    assert process.wait(30) == 1
+    assert not (tmp_path / "asked").exists()
+
+
+def _when_started(tmp_path, process):
+    """Wait until the job has put its signal handlers in place."""
+    for _ in range(2000):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+        if int(caught.split()[1], 16) >> (signal.SIGUSR1 - 1) & 1:
+            return
+        try:
+            process.wait(0.01)
+        except subprocess.TimeoutExpired:
+            continue
+    raise AssertionError("the job did not start")

@@ -1,0 +1,209 @@
+"""Artefacts survive kills at any step, and nothing damaged passes for whole."""
+
+import json
+import os
+
+import pytest
+from slideunet import store
+from slideunet.errors import SlideError, UserError
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the code under test catches it."""
+
+
+def build(work):
+    (work.folder / "data").mkdir(exist_ok=True)
+    (work.folder / "data" / "a.bin").write_bytes(b"a" * 1000)
+    (work.folder / "b.txt").write_text("b")
+    return ["data", "b.txt"], {"answer": 42}
+
+
+def make(folder, build=build, **changes):
+    source = folder / "input.json"
+    if not source.exists():
+        source.write_bytes(store.to_json({"kind": "x", "status": "done", "files": []}))
+    arguments = {
+        "kind": "test",
+        "settings": {"b": 1, "a": 2},
+        "code": {"m.py": "123"},
+        "inputs": {"source": source},
+        **changes,
+    }
+    return store.make(folder / "out" / "id.json", build, **arguments)
+
+
+def content_of(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_publishes_data_and_manifest_and_leaves_nothing_else(tmp_path):
+    manifest = make(tmp_path)
+    files = content_of(tmp_path / "out")
+    assert set(files) == {"id.json", "data/a.bin", "b.txt"}
+    assert json.loads(files["id.json"]) == manifest
+    assert [(e["path"], e["size"]) for e in manifest["files"]] == [
+        ("b.txt", 1),
+        ("data/a.bin", 1000),
+    ]
+    assert manifest["inputs"] == {"source": store.sha256_of_file(tmp_path / "input.json")}
+    assert "code" not in manifest, "a code change that changes no result must change no manifest"
+
+
+def test_same_work_gives_the_same_manifest(tmp_path):
+    make(tmp_path)
+    first = content_of(tmp_path / "out")
+    make(tmp_path, code={"m.py": "456"})
+    assert content_of(tmp_path / "out") == first
+
+
+def count_steps(folder, monkeypatch, stop_at):
+    """Run `make`, counting renames and flushes; die before number `stop_at`. Returns the count."""
+    steps = 0
+
+    def counted(function):
+        def step(*arguments, **keywords):
+            nonlocal steps
+            steps += 1
+            if steps == stop_at:
+                raise Killed
+            return function(*arguments, **keywords)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for name in ("rename", "replace", "fsync"):
+            patch.setattr(os, name, counted(getattr(os, name)))
+        make(folder)
+    return steps
+
+
+def test_killed_before_each_step_then_called_again(tmp_path, monkeypatch):
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    total = count_steps(calm, monkeypatch, stop_at=0)
+    assert total >= 8
+    for step in range(1, total + 1):
+        folder = tmp_path / f"killed-{step}"
+        folder.mkdir()
+        with pytest.raises(Killed):
+            count_steps(folder, monkeypatch, stop_at=step)
+        manifest = folder / "out" / "id.json"
+        if manifest.exists():
+            assert store.find_damage(manifest) == [], f"step {step} left a manifest over half data"
+        make(folder)
+        assert content_of(folder / "out") == content_of(calm / "out"), f"killed before step {step}"
+
+
+def test_a_cut_off_publication_is_finished_without_building_again(tmp_path, monkeypatch):
+    rename = os.rename
+
+    def die_at_manifest(source, target):
+        if str(target).endswith("id.json"):
+            raise Killed
+        rename(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "rename", die_at_manifest)
+        make(tmp_path)
+
+    def never(work):
+        raise AssertionError("built again")
+
+    make(tmp_path, never)
+    assert store.find_damage(tmp_path / "out" / "id.json") == []
+
+
+def test_work_of_other_settings_is_not_reused(tmp_path):
+    def leave_half(work):
+        (work.folder / "half").write_text(json.dumps(sorted(p.name for p in work.folder.iterdir())))
+        raise Killed
+
+    for settings in ({"a": 1}, {"a": 2}):
+        with pytest.raises(Killed):
+            make(tmp_path, leave_half, settings=settings)
+    folders = list((tmp_path / "out").glob(".id.work-*"))
+    assert len(folders) == 1
+    assert "half" not in json.loads((folders[0] / "half").read_text())
+
+
+def test_an_earlier_owner_can_not_publish(tmp_path):
+    def taken_over(work):
+        names, facts = build(work)
+        (work.folder / store.OWNER).write_bytes(store.to_json({"job": "another"}))
+        return names, facts
+
+    with pytest.raises(store.Superseded, match="another"):
+        make(tmp_path, taken_over)
+    assert not (tmp_path / "out" / "id.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(b"a" * 999), "999 bytes instead of 1000"),
+        (lambda path: path.write_bytes(b"a" * 999 + b"b"), "checksum differs"),
+    ],
+)
+def test_damage_is_named_and_refused(tmp_path, damage, message):
+    make(tmp_path)
+    damage(tmp_path / "out" / "data" / "a.bin")
+    with pytest.raises(UserError, match=message) as error:
+        store.load(tmp_path / "out" / "id.json")
+    assert "a.bin" in str(error.value)
+
+
+def test_a_bad_slide_is_a_failed_manifest_and_is_passed_on(tmp_path):
+    def bad(work):
+        raise SlideError("slide.svs: tile 3 does not decode")
+
+    make(tmp_path, bad, slide=True)
+    failed = tmp_path / "out" / "id.json"
+    assert store.load(failed, allow_failed=True)["failure"] == {
+        "stage": "test",
+        "reason": "slide.svs: tile 3 does not decode",
+    }
+    with pytest.raises(UserError, match="tile 3"):
+        store.load(failed)
+    later = store.make(
+        tmp_path / "out" / "later.json",
+        build,
+        kind="later",
+        settings={},
+        code={},
+        inputs={"slide": [failed]},
+        slide=True,
+    )
+    assert later["status"] == "failed"
+    assert later["failure"]["stage"] == "test"
+
+
+def test_a_bad_training_image_is_an_error(tmp_path):
+    def bad(work):
+        raise SlideError("image.tif: unreadable")
+
+    with pytest.raises(SlideError):
+        make(tmp_path, bad)
+    assert not (tmp_path / "out" / "id.json").exists()
+
+
+def test_replaces_what_was_there(tmp_path):
+    make(tmp_path)
+
+    def other(work):
+        (work.folder / "data").mkdir()
+        (work.folder / "data" / "c.bin").write_bytes(b"c")
+        return ["data"], {}
+
+    make(tmp_path, other, settings={"a": 3})
+    assert set(content_of(tmp_path / "out")) == {"id.json", "data/c.bin", "b.txt"}
+
+
+def test_nan_is_no_json():
+    with pytest.raises(ValueError, match="JSON"):
+        store.to_json({"loss": float("nan")})

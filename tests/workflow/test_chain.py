@@ -1,0 +1,105 @@
+"""The whole chain on small images: what it makes, that it makes it once, and after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import zarr
+
+
+def test_everything_is_made(finished_project):
+    results = finished_project.folder / "results"
+    for path in (
+        "images/a.json",
+        "weights/a.json",
+        "models/main/train.json",
+        "models/main/model.safetensors",
+        "models/main/model.json",
+        "models/main/history.tsv",
+        "evaluation/main.json",
+        "evaluation/summary.tsv",
+        "slides/one/slide.json",
+        "slides/one/thumbnail.png",
+        "slides/one/tissue.geojson",
+        "slides/one/segmentation.json",
+        "slides/one/objects.json",
+        "slides/one/objects.parquet",
+        "slides/one/objects.geojson.gz",
+        "slides/one/overlay.png",
+        "slides/one/accuracy.json",
+        "archive.tsv",
+        "failures.tsv",
+        "verdict.txt",
+    ):
+        assert (results / path).is_file(), path
+    probabilities = zarr.open_group(results / "slides/one/segmentation.ome.zarr", mode="r")["0"]
+    assert probabilities.shape == (2, 300, 421)
+    assert finished_project.read("results/slides/one/accuracy.json")["facts"]["object_f1"] >= 0
+    left = [path for path in results.rglob(".*.work-*")]
+    assert left == [], "work folders are swept when their artefact is published"
+
+
+def test_nothing_to_be_done_after_it(finished_project):
+    assert "Nothing to be done" in finished_project.snakemake("-n").stdout
+    assert "Nothing to be done" in finished_project.snakemake().stdout
+
+
+def test_same_bytes_in_another_folder_with_another_job_count(finished_project, small_project):
+    small_project.snakemake("--cores", "1")
+    assert small_project.results() == finished_project.results()
+
+
+def test_killed_then_called_again_gives_the_same_bytes(finished_project, small_project):
+    """Snakemake and its jobs die in the middle of the training; the same command goes on."""
+    small_project.configure(train={"steps": 30})
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "--cores", "2"]
+    process = subprocess.Popen(
+        [*command, "--configfile", "small.yaml"],
+        cwd=small_project.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    models = small_project.folder / "results" / "models" / "main"
+    until = time.monotonic() + 240
+    while not list(models.glob(".train.work-*/*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(models.glob(".train.work-*")), "the kill must land in the training"
+    assert not (models / "train.json").exists()
+    small_project.snakemake()
+    assert small_project.results() == finished_project.results()
+
+
+def test_a_broken_slide_is_a_row_and_the_others_go_on(finished_project):
+    (finished_project.folder / "raw" / "broken.svs").write_bytes(b"II*\0" + b"\x07" * 500)
+    finished_project.write_table(
+        "slides",
+        "id image label",
+        "one raw/one.ome.tif raw/one_label.tif",
+        "two raw/two.ome.tif raw/two_label.tif",
+        "broken raw/broken.svs ",
+        "gone raw/none.svs ",
+    )
+    before = (finished_project.folder / "results/slides/one/segmentation.json").stat().st_mtime_ns
+    done = finished_project.snakemake(check=False)
+    assert done.returncode != 0
+    assert "2 slides done, 2 failed" in done.stdout
+    failures = (finished_project.folder / "results" / "failures.tsv").read_text()
+    assert "broken.svs" in failures
+    assert "none.svs" in failures
+    after = finished_project.folder / "results" / "slides" / "one" / "segmentation.json"
+    assert after.stat().st_mtime_ns == before, "the slide that was done is not done again"
+    assert json.loads((after.parents[1] / "two" / "objects.json").read_bytes())["status"] == "done"
+    # Mended, the same command does what is missing and nothing else.
+    source = finished_project.folder / "raw" / "two.ome.tif"
+    (finished_project.folder / "raw" / "broken.svs").write_bytes(source.read_bytes())
+    (finished_project.folder / "raw" / "none.svs").write_bytes(source.read_bytes())
+    planned = finished_project.planned()
+    assert "train" not in planned
+    assert planned["segment"] == 2
+    finished_project.snakemake()

@@ -1,0 +1,34 @@
+# What only a cluster needs: the start of a run is checked, signals reach the rules' scripts.
+# Needs: Slurm's commands, where the executor is slurm; nothing elsewhere.
+# Makes: .snakemake/slurm_runs/RUN.json: which process submits jobs under the name RUN.
+
+import os
+import signal
+
+from snakemake.shell import shell
+
+from slideunet import slurm_start
+
+# A cluster tells all processes of a job that its end is near (SIGTERM, SIGUSR1). The script saves
+# its work then, for which the shell and the Snakemake around it have to live on.
+if workflow.remote_exec:
+    if "SLURM_JOB_ID" in os.environ:
+        os.environ["UNET_SLIDES_SLURM_JOB"] = os.environ["SLURM_JOB_ID"]
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    shell.prefix("set -euo pipefail; trap '' TERM USR1; ")
+
+
+# These run where Snakemake runs: they take a second, or (demo) need the network that a cluster's
+# nodes often lack.
+localrules:
+    demo,
+    summary,
+    archive,
+    verdict,
+
+
+onstart:
+    try:
+        slurm_start.prepare(workflow)
+    except UserError as error:
+        raise WorkflowError(str(error))

@@ -1,0 +1,144 @@
+# What all rules share: the checked configuration, the two tables, the digests of the code.
+# Needs: config, the tables that it names, workflow/schemas.
+# Makes: nothing. No image is opened here and no numpy or torch imported: this file is read again
+# by every job on a cluster.
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from slideunet import code_digest, local_gpus, settings, slide_failures, tables
+from slideunet.errors import UserError
+
+
+def schema(name):
+    """A schema of workflow/schemas."""
+    file = SCRIPTS.parent / "schemas" / f"{name}.schema.yaml"
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+# What rule demo makes, the only rows of a table that need not exist yet.
+DEMO = {
+    name: f"{config.get('results', 'results')}/demo/{name}"
+    for name in ("img2d.tif", "mask2d.tif", "hela.ome.tif", "hela_label.ome.tif")
+}
+
+try:
+    settings.check_config(config, schema("config"))
+    TRAINING = tables.read_training(config["training"], schema("training"), DEMO.values())
+    SLIDES, REFUSED = (
+        tables.read_slides(config["slides"], schema("slides"), DEMO.values())
+        if config["slides"]
+        else ({}, [])
+    )
+    settings.check_splits(config, TRAINING)
+except UserError as error:
+    raise WorkflowError(str(error))
+
+RESULTS = config["results"]
+LOGS = f"{RESULTS}/logs"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+ENVIRONMENT = "../../envs/environment.yaml"
+# Where there is a GPU here, the jobs that gain by one ask for it; a cluster's profile sets its own.
+GPUS = min(1, local_gpus.count_gpus())
+
+# Slides that failed in an earlier call are tried again in this one.
+if workflow.is_main_process and not workflow.dryrun:
+    slide_failures.set_aside(RESULTS)
+
+
+wildcard_constraints:
+    image="[A-Za-z0-9][A-Za-z0-9_-]{0,63}",
+    slide="[A-Za-z0-9][A-Za-z0-9_-]{0,63}",
+    model="[A-Za-z0-9][A-Za-z0-9_-]{0,63}",
+
+
+code_of = partial(code_digest.code_of, SCRIPTS)
+
+
+def config_of(*sections, **more):
+    """The named sections and values of the configuration, keys sorted, as one rule's settings."""
+    return settings.in_order({**{name: config[name] for name in sections}, **more})
+
+
+def demo_settings():
+    """The demo's packages and pixel size; where the wheels lie does not change the images."""
+    return settings.in_order({k: v for k, v in config["demo"].items() if k != "wheels"})
+
+
+def training_files(wildcards):
+    """The files of one row of the training table, by column."""
+    row = TRAINING[wildcards.image]
+    return {column: row[column] for column in tables.PATHS if column in row}
+
+
+def training_settings(wildcards):
+    """How one row of the training table is to be read."""
+    row = TRAINING[wildcards.image]
+    row = {key: row[key] for key in row if key not in ("id", "split", "image", "label")}
+    return config_of("classes", **row)
+
+
+def images_of(folder, part, wildcards):
+    """Manifests in `folder` of the images that a model trains on (train_on) or tests on (test_on)."""
+    wanted = config["models"][wildcards.model][part]
+    ids = [name for name, row in TRAINING.items() if row.get("split") in wanted]
+    return [f"{RESULTS}/{folder}/{name}.json" for name in sorted(ids)]
+
+
+def model_settings(wildcards):
+    """Everything that shapes one model."""
+    return settings.in_order(
+        {"classes": config["classes"], **settings.model_settings(config, wildcards.model)}
+    )
+
+
+def slide_file(wildcards):
+    """The slide's file. `ancient`: its size and time stand in `slide_identity`, by value."""
+    file = SLIDES[wildcards.slide]["image"]
+    return file if file in DEMO.values() else ancient(file)
+
+
+def slide_identity(wildcards):
+    """Size in bytes and modification time in ns: a changed slide is indexed again.
+
+    None for the demo's slide, which is compared by content as any file that a rule makes.
+    """
+    file = SLIDES[wildcards.slide]["image"]
+    if file in DEMO.values():
+        return None
+    stat = Path(file).stat()
+    return {"mtime_ns": stat.st_mtime_ns, "size": stat.st_size}
+
+
+def slide_settings(wildcards):
+    """How one slide is to be indexed."""
+    row = SLIDES[wildcards.slide]
+    return config_of("index", "intensity", mpp_um=row.get("mpp_um"))
+
+
+def tissue_file(wildcards):
+    """The user's own tissue outlines, where the table names some."""
+    return SLIDES[wildcards.slide].get("tissue", [])
+
+
+def slide_manifests(name):
+    """The manifest `name` of each slide."""
+    return [f"{RESULTS}/slides/{slide}/{name}.json" for slide in sorted(SLIDES)]
+
+
+def reference_label(wildcards):
+    """The reference label image that the slide table names for one slide."""
+    return SLIDES[wildcards.slide]["label"]
+
+
+def accuracy_manifests():
+    """The manifests of all comparisons with a reference."""
+    measured = sorted(slide for slide, row in SLIDES.items() if "label" in row)
+    return [f"{RESULTS}/slides/{slide}/accuracy.json" for slide in measured]

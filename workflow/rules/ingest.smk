@@ -1,0 +1,52 @@
+# Raw files in: training images are copied into Zarr, slides are indexed where they lie.
+# Needs: the files that the two tables name.
+# Makes: RESULTS/images/ID.json with ID.zarr:
+#            image (C, Y, X) as the source, label (Y, X) int32 (-1 not annotated, 0 background),
+#            class (Y, X) uint8 (255 not annotated); chunks (1, 512, 512)
+#        RESULTS/slides/ID/slide.json with thumbnail.png, tissue.geojson.
+
+
+rule ingest:
+    """Read one annotated image and its label into Zarr."""
+    input:
+        unpack(training_files),
+    output:
+        manifest=f"{RESULTS}/images/{{image}}.json",
+    log:
+        f"{LOGS}/ingest/{{image}}.log",
+    benchmark:
+        f"{BENCHMARKS}/ingest/{{image}}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        settings=training_settings,
+        code=code_of("ingest.py"),
+    script:
+        "../scripts/ingest.py"
+
+
+rule index:
+    """Look at one slide: what it is, where its tissue lies, how its grey values spread."""
+    input:
+        slide=slide_file,
+        tissue=tissue_file,
+    output:
+        manifest=f"{RESULTS}/slides/{{slide}}/slide.json",
+    log:
+        f"{LOGS}/index/{{slide}}.log",
+    benchmark:
+        f"{BENCHMARKS}/index/{{slide}}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 2500 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        settings=slide_settings,
+        identity=slide_identity,
+        code=code_of("index.py"),
+    script:
+        "../scripts/index.py"

@@ -1,0 +1,61 @@
+# Where the night stands: one row for each slide, the failures, the exit status.
+# Needs: all manifests of all slides.
+# Makes: RESULTS/archive.tsv, RESULTS/failures.tsv; RESULTS/verdict.txt only if no slide failed.
+
+
+rule archive:
+    """Gather a row for each slide, and a table of those that failed."""
+    input:
+        slides=slide_manifests("slide"),
+        segmentations=slide_manifests("segmentation"),
+        objects=slide_manifests("objects"),
+        overlays=slide_manifests("overlay"),
+        accuracies=accuracy_manifests(),
+    output:
+        archive=report(f"{RESULTS}/archive.tsv", category="Slides"),
+        failures=report(f"{RESULTS}/failures.tsv", category="Slides"),
+    log:
+        f"{LOGS}/archive/archive.log",
+    benchmark:
+        f"{BENCHMARKS}/archive/archive.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        results=lambda wildcards, output: str(Path(output.archive).parent),
+        slides=sorted(SLIDES),
+        refused=settings.in_order(REFUSED),
+        code=code_of("archive.py"),
+    script:
+        "../scripts/archive.py"
+
+
+rule verdict:
+    """Turn failed slides into a failed run: the last thing that happens."""
+    input:
+        archive=f"{RESULTS}/archive.tsv",
+        failures=f"{RESULTS}/failures.tsv",
+    output:
+        verdict=f"{RESULTS}/verdict.txt",
+    log:
+        f"{LOGS}/verdict/verdict.log",
+    benchmark:
+        f"{BENCHMARKS}/verdict/verdict.tsv"
+    retries: 0
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        code=code_of("verdict.py"),
+    script:
+        "../scripts/verdict.py"
+
+
+# A job that was killed on its last attempt left no manifest: enter it, and say where the night
+# stands, even though rule archive could not run.
+onerror:
+    slide_failures.close(RESULTS, sorted(SLIDES), REFUSED)

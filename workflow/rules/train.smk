@@ -1,0 +1,36 @@
+# One network for each entry of `models` in the configuration.
+# Needs: RESULTS/images/ID.json and RESULTS/weights/ID.json of its splits.
+# Makes: RESULTS/models/NAME/train.json with model.safetensors, history.tsv, curves.png; beside them
+#        model.json (the model card) and events/ (TensorBoard).
+
+
+rule train:
+    """Train one network; a cut-off training goes on from its last checkpoint."""
+    input:
+        images=partial(images_of, "images", "train_on"),
+        weights=partial(images_of, "weights", "train_on"),
+        validation_images=partial(images_of, "images", "test_on"),
+        validation_weights=partial(images_of, "weights", "test_on"),
+    output:
+        manifest=f"{RESULTS}/models/{{model}}/train.json",
+        curves=report(
+            f"{RESULTS}/models/{{model}}/curves.png",
+            category="Training",
+            labels={"model": "{model}", "what": "learning curves"},
+        ),
+    log:
+        f"{LOGS}/train/{{model}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train/{{model}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: lambda wildcards: model_settings(wildcards)["train"]["threads"]
+    resources:
+        gpu=GPUS,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 480 * attempt,
+    params:
+        settings=model_settings,
+        code=code_of("train.py"),
+    script:
+        "../scripts/train.py"

@@ -1,0 +1,15 @@
+"""Segment one slide."""
+
+from slideunet.job import job
+from slideunet.stages.segment import segment
+
+if __name__ == "__main__":
+    with job(log_file=snakemake.log[0], threads=snakemake.params.settings["segment"]["threads"]):
+        segment(
+            slide=snakemake.input.slide,
+            models=list(snakemake.input.models),
+            manifest=snakemake.output.manifest,
+            settings=snakemake.params.settings,
+            code=snakemake.params.code,
+            gpus=snakemake.resources.gpu,
+        )

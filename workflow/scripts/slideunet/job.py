@@ -1,0 +1,100 @@
+"""What every rule's script needs around its one call: log, threads, device, signals, one line."""
+
+import contextlib
+import errno
+import logging
+import os
+import random
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from slideunet import slurm_job
+from slideunet.errors import UserError
+from slideunet.store import Superseded
+
+log = logging.getLogger("unet-slides")
+
+_stop: signal.Signals | None = None
+
+
+def stop_requested() -> bool:
+    """Whether SIGTERM or SIGUSR1 has asked this job to save its work and leave."""
+    return _stop is not None
+
+
+class Stopped(Exception):
+    """Raised by a stage that saved its work because `stop_requested` said so."""
+
+
+@contextlib.contextmanager
+def job(log_file: str, threads: int = 1) -> Iterator[None]:
+    """Run the body with its output in the log; end a user's mistake with one line and status 1.
+
+    Descriptors 1 and 2 are redirected, so that child processes and tracebacks land there too.
+    """
+    _redirect(log_file)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    _limit_threads(threads)
+    random.seed(0)
+    signal.signal(signal.SIGTERM, _request_stop)
+    signal.signal(signal.SIGUSR1, _request_stop)
+    slurm_job.watch_time_limit()
+    try:
+        yield
+    except UserError as error:
+        _leave(str(error))
+    except Superseded as error:
+        log.info("%s; this job leaves without writing", error)
+        slurm_job.end_quietly()
+        _leave("another job has taken over")
+    except Stopped as error:
+        log.info("%s", error)
+        # SIGTERM comes from whoever cancels or moves the job: then it is not ours to requeue it.
+        if _stop == signal.SIGUSR1:
+            slurm_job.requeue()
+        slurm_job.end_quietly()
+        _leave("stopped on request; call the same command again to go on")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _leave(_full_disk(error))
+
+
+def _leave(line: str) -> None:
+    print(f"unet-slides: {line}", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def _redirect(log_file: str) -> None:
+    Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _limit_threads(threads: int) -> None:
+    """Torch's own threads: where they are many more than the job's cores they slow each other."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def _request_stop(signum: int, frame: object) -> None:
+    global _stop  # noqa: PLW0603 - a signal handler has no other way to speak
+    _stop = signal.Signals(signum)
+    log.info("signal %s: saving and leaving", _stop.name)
+
+
+def _full_disk(error: OSError) -> str:
+    where = error.filename or os.getcwd()
+    existing = next((p for p in [Path(where), *Path(where).parents] if p.exists()), Path("."))
+    free_mb = shutil.disk_usage(existing).free // 2**20
+    return f"{where}: no space left ({free_mb} MB free there): make room and call again"

@@ -1,0 +1,77 @@
+"""One way to open any slide: look at the bytes, not at the name; then the right reader."""
+
+import os
+import stat
+
+from slideunet.errors import SlideError
+from slideunet.readers.base import SlideReader
+from slideunet.readers.tiff_check import is_tiff
+
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+
+
+def open_slide(path: str) -> SlideReader:
+    """Open a slide file or folder (DICOM, OME-Zarr). Raises SlideError: one line, file, reason."""
+    path = os.fspath(path)
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SlideError(f"{path}: there is no such file") from error
+    if stat.S_ISDIR(mode):
+        return _open_folder(path)
+    if not stat.S_ISREG(mode):
+        raise SlideError(f"{path}: not a file but a pipe, socket or device")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(132)
+    except PermissionError as error:
+        raise SlideError(f"{path}: no permission to read it") from error
+    if not head:
+        raise SlideError(f"{path}: empty file")
+    if is_tiff(head):
+        return _open_tiff(path)
+    if head.startswith((_PNG, _JPEG)) and not path.lower().endswith(".mrxs"):
+        from slideunet.readers.plain import PlainReader
+
+        return PlainReader(path)
+    if head[128:132] == b"DICM":
+        return _open_dicom(path)
+    from slideunet.readers.openslide import OpenSlideReader
+
+    return OpenSlideReader(path)
+
+
+def _open_tiff(path: str) -> SlideReader:
+    from slideunet.readers.tiff import TiffReader
+    from slideunet.readers.tiff_layout import NotPlacedError
+
+    try:
+        return TiffReader(path)
+    except NotPlacedError as error:
+        from slideunet.readers.openslide import OpenSlideReader
+
+        return OpenSlideReader(path, why=str(error))
+
+
+def _open_folder(path: str) -> SlideReader:
+    names = sorted(os.listdir(path))
+    if any(name in {"zarr.json", ".zattrs", ".zgroup"} for name in names):
+        from slideunet.readers.omezarr import OmeZarrReader
+
+        return OmeZarrReader(path)
+    if any(name.lower().endswith(".dcm") for name in names):
+        return _open_dicom(path)
+    raise SlideError(f"{path}: a folder that is neither OME-Zarr nor DICOM")
+
+
+def _open_dicom(path: str) -> SlideReader:
+    from slideunet.readers.dicom import DicomReader, series_files
+    from slideunet.readers.openslide import OpenSlideReader
+
+    try:
+        return OpenSlideReader(path, file=str(series_files(path)[0]))
+    except SlideError as refused:
+        try:
+            return DicomReader(path)
+        except SlideError as error:
+            raise SlideError(f"{error} ({str(refused).removeprefix(f'{path}: ')})") from error

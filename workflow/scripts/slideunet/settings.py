@@ -1,0 +1,108 @@
+"""The configuration: checked against its schema before anything runs, handed out in parts.
+
+Imported by the Snakefile side: no numpy, no torch.
+"""
+
+import difflib
+
+from slideunet.errors import UserError
+from slideunet.geometry import check_tile_px, output_px
+
+
+def check_config(config: dict, schema: dict) -> None:
+    """Raise UserError, one line, for the first thing in `config` that the schema does not allow,
+    and for values that are allowed one by one but do not fit together.
+    """
+    import jsonschema
+
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(config)
+    # The deepest path first would hide a misspelt section behind what it lacks: sort by path.
+    first = min(
+        errors, key=lambda error: (_rank(error), [str(p) for p in error.path]), default=None
+    )
+    if first is not None:
+        raise UserError(_one_line(first))
+    check_sizes(config)
+
+
+def check_sizes(config: dict) -> None:
+    """Raise UserError where a tile size does not fit the depth of a network that uses it."""
+    for name in config["models"]:
+        model = model_settings(config, name)
+        depth = model["network"]["depth"]
+        try:
+            output_px(model["train"]["input_px"], depth)
+        except ValueError as error:
+            raise UserError(f"config: train.input_px of model {name}: {error}") from None
+    for name in config["segment"]["models"]:
+        if name not in config["models"]:
+            raise UserError(
+                f"config: segment.models: no model is called {name!r}: "
+                f"take of {', '.join(config['models'])}"
+            )
+        depth = model_settings(config, name)["network"]["depth"]
+        segment = config["segment"]
+        for key in ("tile_px", "chunk_px"):
+            if segment[key] != "auto":
+                try:
+                    check_tile_px(segment[key], depth)
+                except ValueError as error:
+                    raise UserError(f"config: segment.{key}: {error}") from None
+        if segment["shard_px"] % segment["chunk_px"]:
+            raise UserError(
+                f"config: segment.shard_px: {segment['shard_px']} is no multiple of "
+                f"segment.chunk_px = {segment['chunk_px']}"
+            )
+
+
+def model_settings(config: dict, name: str) -> dict:
+    """The sections that shape one model, with the model's own overrides merged in."""
+    model = config["models"][name]
+    return {
+        section: {**config[section], **model.get(section, {})}
+        for section in ("network", "intensity", "weights", "augment", "train")
+    }
+
+
+def in_order(value: object) -> object:
+    """The same value with the keys of all its mappings sorted.
+
+    Snakemake compares parameters by their printed form: a mapping in another order would rerun.
+    """
+    if isinstance(value, dict):
+        return {key: in_order(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [in_order(item) for item in value]
+    return value
+
+
+def _rank(error) -> int:
+    """Misspelt keys before missing ones: the first usually explains the second."""
+    return {"additionalProperties": 0, "required": 2}.get(error.validator, 1)
+
+
+def _one_line(error) -> str:
+    where = ".".join(str(part) for part in error.absolute_path)
+    at = f"config: {where}" if where else "config"
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        unknown = next(key for key in error.instance if key not in known)
+        close = difflib.get_close_matches(str(unknown), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        return f"{at}: unknown key {unknown!r}: {hint}"
+    unit = error.schema.get("description", "")
+    hint = f" ({unit})" if unit else ""
+    return f"{at}: {error.message}{hint}"
+
+
+def check_splits(config: dict, training: dict[str, dict]) -> None:
+    """Raise UserError where a model names a split that no row of the training table has."""
+    known = sorted({row["split"] for row in training.values() if "split" in row})
+    for name, model in config["models"].items():
+        for part in ("train_on", "test_on"):
+            for split in model[part]:
+                if split not in known:
+                    raise UserError(
+                        f"config: models.{name}.{part}: no row of {config['training']} has split "
+                        f"{split!r}: there are {', '.join(known) or 'none'}"
+                    )

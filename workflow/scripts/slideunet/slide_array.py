@@ -1,0 +1,41 @@
+"""A slide as an array: (C, Y, X) at the resolution that it was segmented at, read on demand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from slideunet.readers.open import open_slide
+from slideunet.resample import SlideView
+
+
+class SlideArray:
+    """Array-like over a SlideView: `shape`, `dtype`, and slices with a step of one."""
+
+    def __init__(self, view: SlideView):
+        self.view = view
+        self.shape = (len(view.channels), view.height, view.width)
+        self.dtype = np.dtype(view.dtype)
+
+    def __getitem__(self, where: tuple[slice, slice, slice]) -> np.ndarray:
+        channels, rows, columns = where
+        y0, y1, _ = rows.indices(self.shape[1])
+        x0, x1, _ = columns.indices(self.shape[2])
+        return self.view.read(y0, x0, y1 - y0, x1 - x0)[channels]
+
+
+def scale_of(slide: dict, segmentation: dict) -> tuple[float, float]:
+    """Level-0 pixels per pixel of the segmentation, (y, x), from the two manifests' facts."""
+    if slide["mpp_um"] is None or segmentation["pixel_um"] is None:
+        return 1.0, 1.0
+    sizes = zip(segmentation["pixel_um"], slide["mpp_um"], strict=True)
+    y, x = (segmented / source for segmented, source in sizes)
+    return y, x
+
+
+@contextmanager
+def open_array(slide: dict, scale_yx: tuple[float, float]) -> Iterator[SlideArray]:
+    """The slide of a manifest's facts at `scale_yx`; tiles that do not decode are masked."""
+    with open_slide(slide["path"]) as reader:
+        reader.mask_bad_tiles = True
+        yield SlideArray(SlideView(reader, scale_yx))

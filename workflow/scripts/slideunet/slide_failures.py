@@ -1,0 +1,162 @@
+"""One bad slide never stops the night: what failed, what is tried again, how the run ends.
+
+Imported by the Snakefile side: json and csv of the standard library.
+"""
+
+import csv
+import io
+import json
+import logging
+from pathlib import Path
+
+from slideunet.errors import UserError
+
+log = logging.getLogger("unet-slides")
+
+# The manifests of a slide, in the order in which they are made.
+STAGES = ("slide", "segmentation", "objects", "overlay", "accuracy")
+
+# Column of archive.tsv: (manifest, path of the fact in it).
+COLUMNS = {
+    "height_px": ("slide", "height"),
+    "width_px": ("slide", "width"),
+    "mpp_y_um": ("slide", "mpp_um", 0),
+    "mpp_x_um": ("slide", "mpp_um", 1),
+    "reader": ("slide", "reader"),
+    "tissue_mm2": ("slide", "quality", "tissue_mm2"),
+    "tissue_fraction": ("slide", "quality", "tissue_fraction"),
+    "focus": ("slide", "quality", "focus"),
+    "saturation": ("slide", "quality", "saturation"),
+    "pen_fraction": ("slide", "quality", "pen_fraction"),
+    "objects": ("objects", "summary", "objects"),
+    "density_per_mm2": ("objects", "summary", "density_per_mm2"),
+    "median_area_px": ("objects", "summary", "area_px_q50"),
+    "object_f1": ("accuracy", "object_f1"),
+}
+
+
+def set_aside(results: str) -> list[str]:
+    """Put failed manifests of an earlier call out of the way, so that their slides are retried.
+
+    Only the slides in failures.tsv are looked at. Returns the manifests renamed to
+    `.NAME.failed.json`.
+    """
+    renamed = []
+    try:
+        with open(Path(results) / "failures.tsv", newline="", encoding="utf-8") as file:
+            slides = [row["slide"] for row in csv.DictReader(file, delimiter="\t")]
+    except (FileNotFoundError, KeyError):
+        return renamed
+    for slide in slides:
+        for stage in STAGES:
+            path = Path(results) / "slides" / slide / f"{stage}.json"
+            content = _read(path)
+            if content is not None and content["status"] == "failed":
+                path.rename(path.with_name(f".{stage}.failed.json"))
+                renamed.append(str(path))
+    return renamed
+
+
+def write_tables(results: str, slides: list[str], refused: list[dict]) -> tuple[int, int]:
+    """Write archive.tsv (a row for each slide) and failures.tsv; return how many are done, failed.
+
+    `refused` are the rows of the slide table that could not be used. A slide whose job was killed
+    has no manifest: it is entered with the stage that is missing.
+    """
+    rows, failures = [], list(refused)
+    for slide in slides:
+        manifests = {
+            stage: _read(Path(results) / "slides" / slide / f"{stage}.json") for stage in STAGES
+        }
+        failure = _failure(manifests)
+        if failure:
+            log_file = Path(results) / "logs" / _rule(failure["stage"]) / f"{slide}.log"
+            failures.append({"slide": slide, **failure, "log": str(log_file)})
+        values = {name: _fact(manifests, *path) for name, path in COLUMNS.items()}
+        rows.append({"slide": slide, "status": "failed" if failure else "done", **values})
+    rows.sort(key=lambda row: (row["status"] != "failed", row["slide"]))
+    failures.sort(key=lambda row: row["slide"])
+    folder = Path(results)
+    _write(folder / "archive.tsv", ["slide", "status", *COLUMNS], rows)
+    _write(folder / "failures.tsv", ["slide", "stage", "reason", "log"], failures)
+    failed = len(failures)
+    log.info("slides: %d done, %d failed", len(rows) + len(refused) - failed, failed)
+    return len(rows) + len(refused) - failed, failed
+
+
+def judge(archive: str, failures: str, verdict: str) -> None:
+    """Raise UserError, with the counts, where slides failed; else write the verdict file."""
+    with open(failures, newline="", encoding="utf-8") as file:
+        failed = len(list(csv.DictReader(file, delimiter="\t")))
+    with open(archive, newline="", encoding="utf-8") as file:
+        done = sum(row["status"] == "done" for row in csv.DictReader(file, delimiter="\t"))
+    if failed:
+        raise UserError(
+            f"{done} slides done, {failed} failed: {failures} says why; "
+            "the same command tries the failed ones again"
+        )
+    Path(verdict).write_text(f"{done} slides done, 0 failed\n")
+
+
+def close(results: str, slides: list[str], refused: list[dict]) -> None:
+    """The closing step of a run that ended with an error: the tables, and one line."""
+    if not slides and not refused:
+        return
+    Path(results).mkdir(parents=True, exist_ok=True)
+    done, failed = write_tables(results, slides, refused)
+    print(f"unet-slides: {done} slides done, {failed} failed or unfinished: {results}/failures.tsv")
+
+
+def _rule(stage: str) -> str:
+    """The rule that makes a stage's manifest."""
+    return {"slide": "index", "segmentation": "segment", "accuracy": "compare"}.get(stage, stage)
+
+
+def _failure(manifests: dict) -> dict | None:
+    """Stage and reason of the first stage that failed or is missing; None for a whole slide."""
+    for stage, content in manifests.items():
+        if content is None:
+            if stage == "accuracy":  # only slides with a reference label have one
+                continue
+            return {"stage": stage, "reason": "its job did not finish"}
+        if content["status"] == "failed":
+            return content["failure"]
+    return None
+
+
+def _fact(manifests: dict, stage: str, *path: object) -> object:
+    value = (manifests[stage] or {}).get("facts", {})
+    for key in path:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            return ""
+    return "" if value is None else value
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _write(path: Path, columns: list[str], rows: list[dict]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n", restval="")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(text.getvalue(), encoding="utf-8")
+    aside.replace(path)
+
+
+def _cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula; numbers keep 6 digits."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        value = " ".join(value.split())
+        return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
+    return value

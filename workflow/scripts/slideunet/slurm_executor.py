@@ -1,0 +1,127 @@
+"""Snakemake's Slurm executor, made to outlast a controller that is away and jobs that vanish.
+
+What snakemake-executor-plugin-slurm 2.8.0 does of itself (measured; tests/slurm keep it so):
+
+* A status query that fails `slurm-status-attempts` times makes it forget its jobs and wait for
+  ever. So does a job that ended in a way it has no word for ("CANCELLED by 0", PREEMPTED,
+  REVOKED), or that the controller no longer remembers. Here queries wait for the controller, states
+  are put into the plugin's words, and a job that nobody knows is judged by its outputs.
+* A submission while the controller is away uses up the job's retries in no time. Here it waits.
+* Inside each Slurm job a Snakemake starts another by srun for each rule's job, one after the other:
+  a packed job of 4 slides took 31 s and 9.6 CPU-seconds for nothing. Here the one Snakemake in the
+  Slurm job runs the scripts itself, as many at a time as the job has CPUs: 7 s and 3.4.
+
+Imported by the Snakefile side.
+"""
+
+import asyncio
+import re
+import subprocess
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+# How often an absent controller is asked again, seconds.
+AGAIN_SECONDS = 10
+# Queries in a row after which a state counts that may be a passing one: Slurm shows NODE_FAIL and
+# PREEMPTED for a moment before it puts the job back into the queue.
+PASSING_QUERIES = 3
+PASSING = {"NODE_FAIL", "PREEMPTED"}
+# Ends that the plugin would take for "still running".
+FAILED = {"REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL", "SPECIAL_EXIT", "STOPPED"}
+# The plugin's word for a job that is gone: Snakemake then looks whether its outputs are there.
+GONE = "UNKNOWN"
+
+
+class JobStates:
+    """Turns what Slurm says about the jobs into what the plugin understands."""
+
+    def __init__(self):
+        self.expected: set[str] = set()
+        self._odd: Counter = Counter()
+
+    def translate(self, states: dict[str, str]) -> dict[str, str]:
+        """`states`: job id -> state as squeue or sacct print it, for the jobs they know."""
+        result = {}
+        for job, state in states.items():
+            word = state.split()[0].rstrip("+") if state else state
+            if word in FAILED or (word in PASSING and self._lasts(job, word)):
+                word = "FAILED"
+            elif word in PASSING:
+                word = "PENDING"
+            else:
+                self._forget(job)
+            result[job] = word
+        for job in self.expected - result.keys():
+            if self._lasts(job, GONE):
+                result[job] = GONE
+        return result
+
+    def _lasts(self, job: str, state: str) -> bool:
+        self._odd[job, state] += 1
+        return self._odd[job, state] >= PASSING_QUERIES
+
+    def _forget(self, job: str) -> None:
+        for state in (*PASSING, GONE):
+            self._odd.pop((job, state), None)
+
+
+def install(executor: object) -> None:
+    """Put patience into this executor (and into its plugin's module, which belongs to it alone)."""
+    import snakemake_executor_plugin_slurm as plugin
+
+    states = JobStates()
+    query, age, check = plugin.query_job_status, plugin.get_min_job_age, executor.check_active_jobs
+    submit, arguments, known_ages = executor.run_job, executor.get_job_args, []
+
+    async def check_active_jobs(active_jobs: list) -> AsyncIterator:
+        states.expected = {job.external_jobid for job in active_jobs}
+        async for job in check(active_jobs):
+            yield job
+
+    async def query_job_status(command: str, logger: object) -> tuple[dict, float]:
+        told = False
+        while executor.wait:
+            answer, seconds = await query(command, logger)
+            if answer is not None:
+                if told:
+                    logger.info("Slurm answers again.")
+                return states.translate(answer), seconds
+            if not told:
+                logger.warning("Slurm does not answer: waiting for it, jobs go on meanwhile.")
+                told = True
+            await asyncio.sleep(AGAIN_SECONDS)
+        return {}, 0.0  # Snakemake is being stopped
+
+    def get_min_job_age() -> int | None:
+        # Asked before each query: a controller that is away must not make the plugin turn from
+        # squeue to sacct, which may not be there at all.
+        value = age()
+        if value is not None:
+            known_ages[:] = [value]
+        return known_ages[0] if known_ages else None
+
+    def run_job(job: object) -> None:
+        wait_for_controller(lambda: executor.wait)
+        submit(job)
+
+    def get_job_args(job: object) -> str:
+        # not all CPUs of the node, of which the job may have a few
+        return re.sub(r"--cores '?all'?", f"--cores {max(1, job.threads)}", arguments(job))
+
+    get_min_job_age()
+    plugin.query_job_status = query_job_status
+    plugin.get_min_job_age = get_min_job_age
+    executor.check_active_jobs = check_active_jobs
+    executor.run_job = run_job
+    executor.get_job_args = get_job_args
+    executor.additional_general_args = lambda: "--executor local"
+
+
+def wait_for_controller(wanted: Callable[[], bool]) -> None:
+    """Return when a controller answers, or when it is no longer wanted."""
+    while wanted():
+        ping = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, check=False)
+        if "is UP" in ping.stdout:
+            return
+        time.sleep(AGAIN_SECONDS)

@@ -1,0 +1,232 @@
+"""Segmentation of one slide, whole or in parts."""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from slideunet import model, parts, store
+from slideunet.device import choose_device
+from slideunet.engine import Member
+from slideunet.errors import SlideError, UserError
+from slideunet.geometry import Window
+from slideunet.job import Stopped, stop_requested
+from slideunet.model import Description
+from slideunet.readers.files import slide_files
+from slideunet.segmentation import Request, segment_slide
+from slideunet.shard_store import NAME, ShardStore
+from slideunet.slide_source import open_source
+from slideunet.store import Work, make
+from slideunet.tissue import Tissue
+from slideunet.tissue_outlines import from_geojson
+
+log = logging.getLogger("unet-slides")
+
+TIMING = "segmentation.timing.json"
+# Pixel sizes of an ensemble's models that differ by less are the same.
+MPP_TOLERANCE = 1e-3
+
+
+def segment(
+    *,
+    slide: str,
+    models: list[str],
+    manifest: str,
+    settings: dict,
+    code: dict,
+    gpus: int = 0,
+    mem_mb: int | None = None,
+    part_manifests: list[str] | None = None,
+) -> None:
+    """Segment a slide into segmentation.ome.zarr beside the manifest segmentation.json.
+
+    slide : manifest of stage index; models : manifests of stage train (of several: their mean)
+    settings : section `segment`; mem_mb : what `tile_px: auto` plans for, segment.mem_mb if None
+    part_manifests : of `segment_part`, all n of them: their shards are joined, not computed
+
+    segmentation.timing.json beside it, not listed in the manifest, holds seconds and rates. A slide
+    that can't be segmented ends as a manifest with `status: failed`. Raises Stopped once a signal
+    asked for it; the same call then goes on after the last finished shard.
+    """
+    timing: dict = {}
+
+    def build(work: Work) -> tuple[list[str], dict]:
+        request = _request(work, slide, models, settings["segment"], gpus, mem_mb)
+        if part_manifests:
+            joined = ShardStore(work.folder, request.settings["shard_px"], request.settings["ngff"])
+            request = replace(request, run=parts.adopt(joined, part_manifests))
+        facts, found = segment_slide(request, work.folder)
+        timing.update(found)
+        return [NAME], facts
+
+    inputs = {"slide": slide, "models": models}
+    if part_manifests:
+        inputs["parts"] = part_manifests
+    make(
+        manifest, build, kind="segment", settings=settings, code=code, inputs=inputs, slide=True
+    )  # fmt: skip
+    if timing:
+        store.write_file(store.beside(manifest, TIMING), store.to_json(timing))
+
+
+def segment_part(
+    *,
+    slide: str,
+    models: list[str],
+    manifest: str,
+    settings: dict,
+    code: dict,
+    part: int,
+    n_parts: int,
+    gpus: int = 0,
+    mem_mb: int | None = None,
+) -> None:
+    """Compute part `part` (from 0) of `n_parts` of a slide: rows of shards, without the pyramid.
+
+    Makes STEM.ome.zarr beside the manifest STEM.json; otherwise as `segment`, which joins them.
+    """
+    name = f"{Path(manifest).stem}.ome.zarr"
+
+    def build(work: Work) -> tuple[list[str], dict]:
+        request = _request(work, slide, models, settings["segment"], gpus, mem_mb)
+        request = replace(request, part=(part, n_parts), name=name)
+        facts, _ = segment_slide(request, work.folder)
+        written = ShardStore(
+            work.folder, request.settings["shard_px"], request.settings["ngff"], name
+        )
+        return [name], {**facts, "shards": parts.shards_of_part(written, (part, n_parts))}
+
+    make(
+        manifest, build, kind="segment_part", code=code, slide=True,
+        settings={**settings, "part": [part, n_parts]}, inputs={"slide": slide, "models": models},
+    )  # fmt: skip
+
+
+def _request(
+    work: Work, slide: str, models: list[str], settings: dict, gpus: int, mem_mb: int | None
+) -> Request:
+    """Everything about the slide and the models, checked."""
+    facts = store.load(slide)["facts"]
+    check_unchanged(facts)
+    descriptions = [model.load(path)[1] for path in models]
+    first = descriptions[0]
+    check_ensemble(models, descriptions)
+    if first.mpp_um is None:
+        log.warning("the model's pixel size is unknown: the slide goes through unscaled")
+    scalings = [
+        scaling_of(d, facts["intensity"], m) for d, m in zip(descriptions, models, strict=True)
+    ]
+    mpp_um = None if facts["mpp_um"] is None else tuple(facts["mpp_um"])
+    opened = partial(
+        open_source, facts["path"], mpp_um, first.mpp_um, settings["on_bad_tile"] == "mask"
+    )
+    with opened() as source:
+        scale_yx = source.scale_yx
+    return Request(
+        open_source=opened,
+        open_members=partial(load_members, models, scalings),
+        classes=first.classes,
+        pixel_um=None
+        if mpp_um is None
+        else tuple(m * s for m, s in zip(mpp_um, scale_yx, strict=True)),
+        settings=settings,
+        device=choose_device(gpus),
+        mem_mb=mem_mb or settings["mem_mb"],
+        has_tissue=tissue_of(slide, facts, scale_yx),
+        check_owner=work.check_owner,
+        stop=stop_if_asked,
+    )
+
+
+def load_members(models: list[str], scalings: list[dict]) -> list[Member]:
+    """The networks, float32 on the CPU, each with its scaling of grey values."""
+    return [Member(model.load(m)[0], s) for m, s in zip(models, scalings, strict=True)]
+
+
+def stop_if_asked() -> None:
+    """Raise Stopped where a signal has asked this job to leave."""
+    if stop_requested():
+        raise Stopped("segmentation: the shards that are written are kept")
+
+
+def check_unchanged(facts: dict) -> None:
+    """Raise SlideError unless the slide's files have the size and time they were indexed with."""
+    path = facts["path"]
+    try:
+        found = [os.stat(file) for file in slide_files(path)]
+    except FileNotFoundError as error:
+        raise SlideError(f"{error.filename}: the slide is gone since it was indexed") from None
+    size, latest = sum(s.st_size for s in found), max(s.st_mtime_ns for s in found)
+    if (size, latest, len(found)) != (facts["size_bytes"], facts["mtime_ns"], facts["files"]):
+        raise SlideError(f"{path}: the slide has changed since it was indexed: index it again")
+
+
+def check_ensemble(models: list[str], descriptions: list[Description]) -> None:
+    """Raise UserError unless all models take the same channels and pixel size, and name the same
+    classes, and can be tiled.
+    """
+    first = descriptions[0]
+    for path, description in zip(models, descriptions, strict=True):
+        if description.architecture.get("padded"):
+            raise UserError(f"{path}: a padded network is no overlap-tile network: leave it out")
+        for key in ("channels", "classes"):
+            if getattr(description, key) != getattr(first, key):
+                raise UserError(
+                    f"config: segment.models: {path} has {key} {getattr(description, key)}, "
+                    f"{models[0]} has {getattr(first, key)}: only alike models can be averaged"
+                )
+        sizes = first.mpp_um, description.mpp_um
+        if sizes[0] != sizes[1] and (None in sizes or abs(sizes[0] / sizes[1] - 1) > MPP_TOLERANCE):
+            raise UserError(
+                f"config: segment.models: {path} was trained at {sizes[1]} um, {models[0]} at "
+                f"{sizes[0]} um: only models of one pixel size can be averaged"
+            )
+
+
+def scaling_of(description: Description, intensity: dict, path: str) -> dict:
+    """{"low": [per channel], "high": [...]}: of the training set, or of this slide as indexed."""
+    wanted = description.normalisation
+    if wanted["scope"] == "training":
+        return {"low": wanted["low"], "high": wanted["high"]}
+    for key in ("low_percentile", "high_percentile"):
+        if wanted[key] != intensity[key]:
+            raise UserError(
+                f"{path}: trained with intensity.{key} {wanted[key]}, the slide was indexed with "
+                f"{intensity[key]}: set it to {wanted[key]}"
+            )
+    if intensity["low"] is None:  # no tissue: nothing will be computed
+        return {"low": [0.0] * description.channels, "high": [1.0] * description.channels}
+    return {"low": intensity["low"], "high": intensity["high"]}
+
+
+@dataclass(frozen=True)
+class HasTissue:
+    """Whether a window, in pixels of the models' size, touches tissue. None: there is none."""
+
+    tissue: Tissue | None
+    scale_yx: tuple[float, float]
+
+    def __call__(self, window: Window) -> bool:
+        y, x = self.scale_yx
+        return self.tissue is not None and self.tissue.tissue_in(
+            window.y * y, window.x * x, window.height * y, window.width * x
+        )
+
+
+def tissue_of(
+    slide: str, facts: dict, scale_yx: tuple[float, float]
+) -> Callable[[Window], bool] | None:
+    """Where there is tissue, from tissue.geojson beside the slide's manifest; None: everywhere."""
+    if facts["tissue"]["source"] == "all":
+        return None
+    outlines = store.beside(slide, "tissue.geojson")
+    if not json.loads(outlines.read_bytes())["features"]:
+        return HasTissue(None, scale_yx)
+    thumbnail = facts["thumbnail"]
+    shape = thumbnail["height"], thumbnail["width"]
+    return HasTissue(
+        from_geojson(os.fspath(outlines), shape, tuple(thumbnail["scale_yx"])), scale_yx
+    )

@@ -1,0 +1,183 @@
+"""Training of one network from stored images and weight maps."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from slideunet import curves, model, normalise
+from slideunet.arrays import open_group
+from slideunet.device import choose_device
+from slideunet.errors import UserError
+from slideunet.job import Stopped, stop_requested
+from slideunet.store import Work, beside, load, make, sha256_of_file
+from slideunet.training import Trained
+from slideunet.training import train as train_network
+from slideunet.training_data import AnnotatedImage
+from slideunet.weights import class_weights, resolve
+
+log = logging.getLogger("unet-slides")
+
+# Pixel sizes that differ by less are one microscope's.
+MPP_TOLERANCE = 0.02
+
+
+def train(
+    *,
+    images: list[str],
+    weights: list[str],
+    validation_images: list[str],
+    validation_weights: list[str],
+    manifest: str,
+    settings: dict,
+    code: dict,
+    gpus: int,
+) -> None:
+    """Train on `images` and put the model beside the manifest results/models/NAME/train.json.
+
+    images, weights : manifests of stages ingest and weights, in the same order
+    settings : sections network, intensity, weights, augment, train and the list classes
+    model.safetensors : the averaged weights, at the end or at the best validation (train.keep);
+        the other ones are in best.safetensors or last.safetensors
+    history.tsv, curves.png : loss, learning rate and validation over the steps
+    model.json, events/ : model card and TensorBoard files, not listed in the manifest: they name
+        the code and the time, and those shall not make an equal model a new one
+    facts : model.Description, and the steps
+
+    Raises Stopped once a signal asked for it and the state is saved; the same call then goes on.
+    """
+    inputs = {
+        "images": images,
+        "weights": weights,
+        "validation_images": validation_images,
+        "validation_weights": validation_weights,
+    }
+
+    def build(work: Work) -> tuple[list[str], dict]:
+        description = describe(images, settings)
+        data = [
+            read_images(pixels, maps, description.normalisation)
+            for pixels, maps in ((images, weights), (validation_images, validation_weights))
+        ]
+        trained = _run(work, data, total_counts(weights), settings, gpus)
+        return _write(work, trained, description, settings, code, inputs)
+
+    make(manifest, build, kind="train", settings=settings, code=code, inputs=inputs)
+
+
+def _run(work: Work, data: list, counts: np.ndarray, settings: dict, gpus: int) -> Trained:
+    """Train, with event files as it goes."""
+    events = curves.Events(work.folder / "events")
+
+    def on_row(row: dict) -> None:
+        work.check_owner()
+        events.add(row)
+
+    try:
+        trained = train_network(
+            *data,
+            settings=settings,
+            class_weights=class_weights(counts, resolve(settings["weights"])),
+            folder=work.folder,
+            device=choose_device(gpus),
+            should_stop=stop_requested,
+            on_row=on_row,
+        )
+    finally:
+        events.close()
+    if trained is None:
+        raise Stopped(f"training saved its state in {work.folder}")
+    return trained
+
+
+def _write(
+    work: Work,
+    trained: Trained,
+    description: model.Description,
+    settings: dict,
+    code: dict,
+    inputs: dict[str, list[str]],
+) -> tuple[list[str], dict]:
+    """Weights, card, table and curves."""
+    weights = {"last": trained.last, "best": trained.best}
+    keep = settings["train"]["keep"]
+    other = "best" if keep == "last" else "last"
+    digest = model.save_weights(work.folder / model.WEIGHTS, weights[keep])
+    model.save_weights(work.folder / f"{other}.safetensors", weights[other])
+    facts = {
+        **description.as_json(),
+        "steps": settings["train"]["steps"],
+        "best_step": trained.best_step,
+        "weights_of": keep,
+    }
+    model.write_card(
+        work.folder / "model.json",
+        description,
+        digest,
+        training={"settings": settings, "best_step": trained.best_step, "weights_of": keep},
+        data={key: [sha256_of_file(Path(path)) for path in paths] for key, paths in inputs.items()},
+        code=code,
+    )
+    curves.write_table(work.folder / "history.tsv", trained.history)
+    curves.draw(work.folder / "curves.png", trained.history, work.manifest.parent.name)
+    work.unlisted += ["model.json", "events"]
+    return [model.WEIGHTS, f"{other}.safetensors", "history.tsv", "curves.png"], facts
+
+
+def describe(images: list[str], settings: dict) -> model.Description:
+    """What the model has to say of itself, from the manifests of its training images."""
+    facts = [load(manifest)["facts"] for manifest in images]
+    for manifest, fact in zip(images, facts, strict=True):
+        if fact["shape"][0] != facts[0]["shape"][0]:
+            raise UserError(
+                f"{manifest}: {fact['shape'][0]} channels, {images[0]} has "
+                f"{facts[0]['shape'][0]}: train on images of one kind"
+            )
+    return model.Description(
+        architecture=settings["network"],
+        channels=facts[0]["shape"][0],
+        classes=settings["classes"],
+        normalisation=normalise.of_training(_pixels(images), settings["intensity"]),
+        mpp_um=_common_mpp_um([fact["mpp_um"] for fact in facts]),
+    )
+
+
+def read_images(images: list[str], weights: list[str], normalisation: dict) -> list[AnnotatedImage]:
+    """The stored images, scaled, with their targets and border terms."""
+    read = []
+    for image, maps, pixels in zip(images, weights, _pixels(images), strict=True):
+        load(maps)
+        group = open_group(beside(maps, f"{Path(maps).stem}.zarr"))
+        scaling = normalise.for_image(pixels, normalisation)
+        read.append(
+            AnnotatedImage(
+                name=Path(image).stem,
+                image=normalise.scale(pixels, scaling),
+                target=group["target"][...],
+                border=group["border"][...],
+            )
+        )
+    return read
+
+
+def total_counts(weights: list[str]) -> np.ndarray:
+    """Pixels per class of all training images together, int64 (classes,)."""
+    return np.sum([load(manifest)["facts"]["counts"] for manifest in weights], axis=0)
+
+
+def _pixels(images: list[str]) -> Iterable[np.ndarray]:
+    """The grey values (C, Y, X) of one image after the other."""
+    for manifest in images:
+        load(manifest)
+        yield open_group(beside(manifest, f"{Path(manifest).stem}.zarr"))["image"][...]
+
+
+def _common_mpp_um(sizes: list[float | None]) -> float | None:
+    """The images' pixel size, None where one is unknown or they differ."""
+    if None in sizes:
+        return None
+    if max(sizes) > min(sizes) * (1 + MPP_TOLERANCE):
+        log.warning("the training images' pixel sizes differ: the model's is left unknown")
+        return None
+    return float(np.mean(sizes))

@@ -1,0 +1,286 @@
+"""Artefacts: written aside, checksummed, published by rename, described by a manifest.
+
+A rule's declared output is the manifest, a small JSON file beside its data. It holds what was made
+(kind, relative path, size and sha256 of each file), from what (sha256 of each input) and how (the
+settings), and facts for those downstream; no time and no host, so that equal work gives equal
+bytes and reruns nothing. The data itself is not declared to Snakemake: work in progress lives in a
+folder beside the manifest and survives a failed or killed job.
+
+The order of publishing (a kill between any two steps loses nothing and leaves nothing that looks
+whole): data and staged manifest written and flushed to disk in the work folder; data renamed into
+place; the folder flushed; the manifest renamed into place; the folder flushed; work folder removed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from slideunet.errors import SlideError, UserError
+
+STAGED = "staged-manifest.json"
+OWNER = "owner.json"
+# Files below this total are read and compared byte for byte before each use; of larger stores only
+# the sizes, since their chunks carry checksums of their own that are checked when they are read.
+CHECK_BYTES_BELOW = 64 * 2**20
+
+
+class Superseded(Exception):
+    """Another process has taken over this work folder: this one must not write any more."""
+
+
+class Work:
+    """The work folder of one artefact: its name carries a digest of code, settings and inputs."""
+
+    def __init__(self, manifest: Path, key: dict):
+        self.manifest = manifest
+        self.unlisted: list[str] = []
+        digest = sha256_of(to_json(key))[:16]
+        self.folder = manifest.parent / f".{manifest.stem}.work-{digest}"
+        self._token = {
+            "job": os.environ.get("SLURM_JOB_ID"),
+            "restart": os.environ.get("SLURM_RESTART_COUNT"),
+            "process": os.getpid(),
+            "nonce": os.urandom(8).hex(),
+        }
+
+    def open(self) -> None:
+        """Create or take over the folder; sweep those of other code, settings or inputs."""
+        for stale in self.manifest.parent.glob(f".{self.manifest.stem}.work-*"):
+            if stale != self.folder:
+                shutil.rmtree(stale, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_file(self.folder / OWNER, to_json(self._token))
+
+    def check_owner(self) -> None:
+        """Raise Superseded where a later job has taken over: ask before each shard is written.
+
+        A job that lost its node's network may still be running when its successor starts.
+        """
+        try:
+            owner = json.loads((self.folder / OWNER).read_bytes())
+        except FileNotFoundError:
+            owner = None
+        if owner != self._token:
+            raise Superseded(f"{self.folder}: taken over by {owner}")
+
+    def publish(self, content: dict, names: Iterable[str]) -> dict:
+        """Move the named files and folders beside the manifest, then write the manifest.
+
+        Those named in `unlisted` go along, but the manifest says nothing of their content.
+        """
+        files = [entry for name in sorted(names) for entry in _describe(self.folder, name)]
+        for name in self.unlisted:
+            _describe(self.folder, name)  # flushes them
+        manifest = {**content, "files": files, "names": sorted([*names, *self.unlisted])}
+        write_file(self.folder / STAGED, to_json(manifest))
+        return self.finish(manifest)
+
+    def finish(self, manifest: dict) -> dict:
+        """The renames of `publish`; also completes a publication that was cut off."""
+        self.check_owner()
+        for name in manifest["names"]:
+            source, target = self.folder / name, self.manifest.parent / name
+            if not source.exists():  # renamed before the cut
+                continue
+            if target.exists() or target.is_symlink():
+                os.rename(target, self.folder / f"replaced-{name}")
+            os.rename(source, target)
+        flush_folder(self.manifest.parent)
+        os.rename(self.folder / STAGED, self.manifest)
+        flush_folder(self.manifest.parent)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return manifest
+
+    def staged(self) -> dict | None:
+        """The manifest of a publication that was cut off, where all its files are still there."""
+        try:
+            manifest = json.loads((self.folder / STAGED).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        for entry in manifest["files"]:
+            inside = self.folder / entry["path"]
+            path = inside if inside.exists() else self.manifest.parent / entry["path"]
+            if not path.is_file() or sha256_of_file(path) != entry["sha256"]:
+                return None
+        return manifest
+
+
+Build = Callable[[Work], tuple[list[str], dict]]
+
+
+def make(
+    manifest: str | Path,
+    build: Build,
+    *,
+    kind: str,
+    settings: dict,
+    code: dict,
+    inputs: dict[str, str | Path | list],
+    slide: bool = False,
+) -> dict:
+    """Make one artefact and return its manifest.
+
+    Parameters
+    ----------
+    build : called with the Work; writes into its folder, returns the names to publish and the
+        facts for the manifest. What names time, host or code (a model card) it names in the Work's
+        `unlisted` instead: published too, but equal work still gives an equal manifest
+    settings, code, inputs : what the artefact depends on; a work folder of other values is swept
+    inputs : name -> file or list of files; their sha256 stand in the manifest
+    slide : whether a SlideError (bad content) ends as a manifest with `status: failed`, and an
+        input manifest that failed is passed on, instead of failing the job
+    """
+    manifest = Path(manifest)
+    digests = {name: _digests(paths) for name, paths in sorted(inputs.items())}
+    content = {"kind": kind, "status": "done", "settings": settings, "inputs": digests}
+    work = Work(manifest, {"kind": kind, "settings": settings, "code": code, "inputs": digests})
+    work.open()
+    staged = work.staged()
+    if staged is not None:
+        return work.finish(staged)
+    failure = _failed_input(inputs) if slide else None
+    if failure is None:
+        try:
+            names, facts = build(work)
+            return work.publish({**content, "facts": facts}, names)
+        except SlideError as error:
+            if not slide:
+                raise
+            failure = {"stage": kind, "reason": str(error)}
+    return work.publish({**content, "status": "failed", "failure": failure}, [])
+
+
+def load(manifest: str | Path, allow_failed: bool = False) -> dict:
+    """Read a manifest and check its data: all bytes of a small artefact, the sizes of a large one.
+
+    Raises UserError, naming the file, where data is missing or damaged, and where the manifest
+    says failed (unless that is allowed).
+    """
+    manifest = Path(manifest)
+    content = read_manifest(manifest)
+    if content["status"] != "done":
+        if allow_failed:
+            return content
+        raise UserError(f"{manifest}: failed earlier: {content['failure']['reason']}")
+    total = sum(entry["size"] for entry in content["files"])
+    damage = find_damage(manifest, all_bytes=total < CHECK_BYTES_BELOW)
+    if damage:
+        raise UserError(
+            f"{damage[0]}: remove {manifest} and call again to make it anew"
+            + (f" ({len(damage)} damaged files)" if len(damage) > 1 else "")
+        )
+    return content
+
+
+def read_manifest(manifest: Path) -> dict:
+    """The manifest's content; UserError where it is missing or no manifest."""
+    try:
+        content = json.loads(Path(manifest).read_bytes())
+        if {"kind", "status", "files"} <= content.keys():
+            return content
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{manifest}: not readable as a manifest: {error}") from None
+    raise UserError(f"{manifest}: not a manifest of this workflow")
+
+
+def find_damage(manifest: Path, all_bytes: bool = True) -> list[str]:
+    """Each file of the artefact that is missing, has another size or other bytes: one line each."""
+    damage = []
+    for entry in read_manifest(manifest)["files"]:
+        path = Path(manifest).parent / entry["path"]
+        try:
+            size = path.stat().st_size
+        except OSError:
+            damage.append(f"{path}: missing")
+            continue
+        if size != entry["size"]:
+            damage.append(f"{path}: {size} bytes instead of {entry['size']}")
+        elif all_bytes and sha256_of_file(path) != entry["sha256"]:
+            damage.append(f"{path}: content is not what was written (checksum differs)")
+    return damage
+
+
+def beside(manifest: str | Path, name: str) -> Path:
+    """The path of a file or folder that the manifest describes."""
+    return Path(manifest).parent / name
+
+
+def to_json(content: dict) -> bytes:
+    """The one way JSON is written here: sorted keys, no time, a newline at the end.
+
+    Raises ValueError for NaN and infinity, which are no JSON.
+    """
+    return (json.dumps(content, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all, and flushed to the disk."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(aside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make renames in the folder last through a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(content: bytes) -> str:
+    """Hexadecimal sha256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal sha256 of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _describe(folder: Path, name: str) -> list[dict]:
+    """Path, size and sha256 of the file `name` or of every file below it, flushed to the disk."""
+    root = folder / name
+    paths = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+    if not paths:
+        raise FileNotFoundError(f"{root}: nothing was written there")
+    entries = []
+    for path in paths:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        relative = path.relative_to(folder).as_posix()
+        entries.append({"path": relative, "size": path.stat().st_size, "sha256": digest})
+    for parent in {path.parent for path in paths}:
+        flush_folder(parent)
+    return entries
+
+
+def _digests(paths: str | Path | list) -> str | list[str]:
+    """sha256 of a file, or of each of a list."""
+    if isinstance(paths, list):
+        return [sha256_of_file(Path(path)) for path in paths]
+    return sha256_of_file(Path(paths))
+
+
+def _failed_input(inputs: dict) -> dict | None:
+    """What the first failed manifest among the inputs says, or None."""
+    for paths in inputs.values():
+        for path in paths if isinstance(paths, list) else [paths]:
+            if Path(path).suffix == ".json":
+                content = read_manifest(Path(path))
+                if content["status"] == "failed":
+                    return content["failure"]
+    return None
