@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CORES ?= all
 
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ format: $(VENV)/installed-test  ## Format Python and Snakemake files
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
+
+reference:  ## Write docs/config.md anew from config.yaml and its schema
+	$(BIN)/python docs/config_reference.py
 
 lock:  ## Write the exact versions of envs/*.in, installed afresh together, to envs/*.txt
 	$(PYTHON) -m venv --clear $(VENV)-lock

@@ -34,5 +34,7 @@ while waiting:
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
                 waiting.append(needed)
 known = {line for path in without for line in path.read_text().splitlines()}
-head = f"# Exact versions for {wanted.name}, tested together. Written by `make lock`: do not edit.\n"
+head = (
+    f"# Exact versions for {wanted.name}, tested together, written by `make lock`: do not edit.\n"
+)
 out.write_text(head + "".join(f"{pin}\n" for pin in sorted(pins - known)))

@@ -12,21 +12,22 @@ from pathlib import Path
 
 import pytest
 import yaml
+from slurm_cluster import Cluster, missing_programs, wait_for
 
 HERE = Path(__file__).parent
 
 
-def load(name: str, path: Path):
-    """Import a file that lies in no package."""
-    spec = importlib.util.spec_from_file_location(name, path)
+def _small_project():
+    """tests/workflow/conftest.py, which makes and runs a small project."""
+    path = HERE.parent / "workflow" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("small_project", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules["small_project"] = module
     spec.loader.exec_module(module)
     return module
 
 
-clusters = load("slurm_cluster", HERE / "cluster.py")
-small = load("small_project", HERE.parent / "workflow" / "conftest.py")
+small = _small_project()
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Run:
 class SlurmProject(small.Project):
     """A small project whose Snakemake submits to the test's cluster."""
 
-    cluster: object = None
+    cluster: Cluster = None
     runs: list[Run] = field(default_factory=list)
 
     def start(self, *arguments: str, plain: bool = False) -> Run:
@@ -89,6 +90,15 @@ class SlurmProject(small.Project):
             )  # fmt: skip
         self.runs.append(Run(process, log))
         return self.runs[-1]
+
+    def fill_in(self, **values: str) -> None:
+        """Put values between the empty quotes of the profile, as a user does."""
+        path = self.folder / "profiles" / "slurm" / "config.yaml"
+        text = path.read_text()
+        for key, value in values.items():
+            assert f'{key}: ""' in text
+            text = text.replace(f'{key}: ""', f'{key}: "{value}"')
+        path.write_text(text)
 
     def change_profile(self, **changes: dict) -> None:
         """Merge changes into profiles/slurm/config.yaml; `_` stands for `-` in the keys."""
@@ -120,23 +130,23 @@ class SlurmProject(small.Project):
             jobs = self.cluster.jobs_of(rule)
             return next((job for job in jobs if job["JobState"] == "RUNNING"), None)
 
-        return clusters.wait_for(f"a running job of {rule}", look, seconds)
+        return wait_for(f"a running job of {rule}", look, seconds)
 
     def wait_for_file(self, pattern: str, seconds: float = 120) -> Path:
         """Wait until a file of the project matches; what it is."""
         found = lambda: next(self.folder.glob(pattern), None)  # noqa: E731
-        return clusters.wait_for(f"{pattern} in {self.folder}", found, seconds, every=0.02)
+        return wait_for(f"{pattern} in {self.folder}", found, seconds, every=0.02)
 
 
 @pytest.fixture
-def cluster() -> Iterator[object]:
+def cluster() -> Iterator[Cluster]:
     """Two nodes, the second with a GPU."""
-    missing = clusters.missing_programs()
+    missing = missing_programs()
     if missing:
         pytest.skip(f"no Slurm here: {', '.join(missing)} not found (Debian: slurm-wlm munge)")
     # a short path: sockets have at most 107 characters
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    cluster = clusters.Cluster(folder / "c")
+    cluster = Cluster(folder / "c")
     try:
         cluster.up()
         yield cluster
@@ -146,7 +156,7 @@ def cluster() -> Iterator[object]:
 
 
 @pytest.fixture
-def isolated(cluster) -> object:
+def isolated(cluster) -> Cluster:
     """A cluster whose nodes can lose their power."""
     if not cluster.isolated:
         pytest.skip("no pid namespaces here (they need root): a killed node would go on computing")

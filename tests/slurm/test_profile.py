@@ -55,16 +55,15 @@ def test_slurm_s_refusal_is_one_line_before_the_first_job(fresh):
 
 
 def test_a_missing_account_is_said_and_a_right_one_is_taken(fresh):
-    fresh.change_profile(default_resources={})
-    path = fresh.folder / "profiles" / "slurm" / "config.yaml"
-    text = path.read_text()
-    path.write_text(text.replace("slurm_partition: ''", "slurm_partition: paid"))
+    """Here Slurm takes the job and never starts it; where accounts are enforced sbatch says no."""
     target = "results/images/a.json"
-    printed = fresh.start(target).wait(120, status=1)
-    line = next(line for line in printed.splitlines() if "slurm_account" in line)
-    assert "account" in line.lower() and "Traceback" not in printed
-    assert fresh.cluster.jobs() == []
+    fresh.fill_in(slurm_partition="paid")
+    printed = fresh.start(target, "--retries", "0").wait(120, status=1)
+    assert "AccountNotAllowed" in printed
+    assert "account, partition and limits in the profile" in printed
+    assert "trying to guess" not in printed
+    assert [job["JobState"] for job in fresh.cluster.jobs_of("ingest")] == ["CANCELLED"]
 
-    path.write_text(path.read_text().replace("slurm_account: ''", "slurm_account: proj"))
+    fresh.fill_in(slurm_account="proj")
     fresh.start(target).wait(120)
-    assert fresh.cluster.jobs_of("ingest")[0]["Account"] == "proj"
+    assert fresh.cluster.jobs_of("ingest")[-1]["Account"] == "proj"

@@ -9,7 +9,10 @@ from slideunet import checkpoints
 
 
 def tensors(value):
-    return {"network/w": torch.full((3, 2), float(value)), "optimiser/0.step": torch.tensor(value)}
+    return {
+        "network": {"w": torch.full((3, 2), float(value))},
+        "optimiser": {"0.step": torch.tensor(value)},
+    }
 
 
 def test_the_last_checkpoint_comes_back(tmp_path):
@@ -17,8 +20,8 @@ def test_the_last_checkpoint_comes_back(tmp_path):
         checkpoints.save(tmp_path, step, tensors(step), {"history": [{"loss": step / 3}]})
     found, state = checkpoints.load_latest(tmp_path)
     assert state == {"step": 10, "history": [{"loss": 10 / 3}]}
-    assert torch.equal(found["network/w"], tensors(10)["network/w"])
-    assert found["optimiser/0.step"].shape == ()
+    assert torch.equal(found["network"]["w"], tensors(10)["network"]["w"])
+    assert found["optimiser"]["0.step"].shape == ()
 
 
 def test_the_last_two_are_kept(tmp_path):
@@ -46,7 +49,7 @@ def test_a_damaged_one_is_passed_over_with_one_line(tmp_path, caplog, damage):
     with caplog.at_level(logging.WARNING):
         found, state = checkpoints.load_latest(tmp_path)
     assert state["step"] == 1
-    assert torch.equal(found["network/w"], tensors(1)["network/w"])
+    assert torch.equal(found["network"]["w"], tensors(1)["network"]["w"])
     assert [record.getMessage().count(last.name) for record in caplog.records] == [1]
 
 

@@ -210,29 +210,6 @@ def test_nothing_to_measure_is_said():
         count(nothing, np.zeros_like(nothing), np.zeros((3, 3), np.int32), nothing, 2, 0)
 
 
-def test_averaged_views_are_the_mean_of_turned_and_mirrored_answers():
-    description = model.Description(SETTINGS["network"], 1, ["a", "b"], {}, None)
-    torch.manual_seed(0)
-    network = prepare(model.build(description), torch.device("cpu"), torch.float32)
-    image = np.random.default_rng(0).normal(size=(1, 33, 40)).astype(np.float32)
-    single = predict_image(network, image)
-    assert single.shape == (2, 33, 40)
-    expected = torch.zeros_like(single)
-    for mirror in (False, True):
-        for turns in range(4):
-            view = np.flip(image, 2) if mirror else image
-            found = predict_image(network, np.rot90(view, turns, (1, 2)).copy())
-            back = np.rot90(found.numpy(), -turns, (1, 2))
-            expected += torch.from_numpy((np.flip(back, 2) if mirror else back).copy()) / 8
-    averaged = predict_image(network, image, "all")
-    assert torch.allclose(averaged, expected, atol=1e-6)
-    assert not torch.allclose(averaged, single, atol=1e-3)
-    turned = predict_image(network, np.rot90(image, 1, (1, 2)).copy(), "rotations")
-    assert torch.allclose(
-        turned, torch.rot90(predict_image(network, image, "rotations"), 1, (1, 2)), atol=1e-6
-    )
-
-
 def test_an_answer_that_is_not_finite_is_an_error():
     description = model.Description(SETTINGS["network"], 1, ["a", "b"], {}, None)
     network = prepare(model.build(description), torch.device("cpu"), torch.float32)

@@ -89,6 +89,13 @@ def test_overrides_of_a_model_reach_only_that_model(config):
     assert model_settings(config, "main")["network"]["base_channels"] != 64
 
 
+def test_null_takes_a_model_of_the_default_configuration_away(config, schema):
+    config["models"] = {"other": config["models"]["main"], "main": None}
+    config["segment"]["models"] = ["other"]
+    check_config(config, schema)
+    assert list(config["models"]) == ["other"]
+
+
 def test_a_split_that_no_row_has_is_named(config):
     training = {"a": {"split": "train"}, "b": {}}
     with pytest.raises(UserError, match="models.main.test_on: .*'test': there are train"):

@@ -46,13 +46,51 @@ def test_a_job_that_comes_back_is_not_gone():
         assert states.translate(said) == said
 
 
+def test_a_job_that_can_t_start_is_stuck_once_that_lasts():
+    states = JobStates()
+    reasons = {"1": "AccountNotAllowed", "2": "Priority", "3": "Resources"}
+    assert [states.stuck(reasons) for _ in range(3)] == [[], [], ["1"]]
+
+
+@pytest.mark.parametrize(
+    ("command", "limits", "within"),
+    [
+        ("sbatch -p gpu -t 90 --mem 9000 -c 2", (8000, 60), "sbatch -p gpu -t 60 --mem 8000 -c 2"),
+        ("sbatch -p gpu -t 30 --mem 700", (8000, 60), "sbatch -p gpu -t 30 --mem 700"),
+        ("sbatch -t 90 --mem 9000", (None, None), "sbatch -t 90 --mem 9000"),
+        ("sbatch -p gpu -t 90 --mem-per-cpu 9000", (8000, None), None),
+    ],
+)
+def test_a_request_stays_within_its_partition(command, limits, within):
+    asked = []
+    found = slurm_executor.within_limits(command, lambda name: asked.append(name) or limits)
+    assert found == (within or command)
+    assert asked == ["gpu" if " -p " in command else None]
+
+
+@pytest.mark.parametrize(
+    ("printed", "limits"),
+    [
+        ("8000 1-00:00:00\n16000+ 1-00:00:00\n", (16000, 1440)),
+        ("1 infinite\n", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_limits_as_sinfo_prints_them(tmp_path, monkeypatch, printed, limits):
+    (tmp_path / "sinfo").write_text(f"#!/bin/sh\nprintf '{printed}'\n")
+    (tmp_path / "sinfo").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    slurm_executor.partition_limits.cache_clear()
+    assert slurm_executor.partition_limits("main") == limits
+
+
 def test_the_plugin_still_has_what_is_replaced():
     """A new version of the plugin must be looked at before it is taken."""
     plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
     source = importlib.util.find_spec("snakemake_executor_plugin_slurm").loader.get_source(
         "snakemake_executor_plugin_slurm"
     )
-    for name in ("query_job_status", "get_min_job_age"):
+    for name in ("query_job_status", "get_min_job_age", "get_submit_command"):
         assert callable(getattr(plugin, name))
     for name in ("check_active_jobs", "run_job", "get_job_args", "additional_general_args"):
         assert callable(getattr(plugin.Executor, name))

@@ -18,12 +18,14 @@ SMALL = {
     "training": "tables/training.tsv",
     "slides": "tables/slides.tsv",
     "classes": ["background", "nucleus"],
-    "network": {"depth": 2, "base_channels": 4},
+    "network": {"depth": 2, "base_channels": 8},
     "train": {
-        "steps": 30,
+        "steps": 60,
         "input_px": 92,
         "threads": 1,
-        "validate_every_steps": 15,
+        "average_decay": 0.9,
+        "learning_rate": 0.01,
+        "validate_every_steps": 30,
         "checkpoint_every_steps": 10,
         "precision": "float32",
     },
@@ -64,7 +66,7 @@ class Project:
         """Run Snakemake with the local profile; output and errors in `stdout`."""
         command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local"]
         done = subprocess.run(
-            [*command, "--cores", "2", "--configfile", "small.yaml", *arguments],
+            [*command, "--cores", "2", *arguments, "--configfile", "small.yaml"],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -165,5 +167,5 @@ def finished(project, tmp_path_factory) -> Path:
 @pytest.fixture
 def finished_project(finished, tmp_path) -> Project:
     """A copy of the finished project, with its times, to change and run again."""
-    shutil.copytree(finished, tmp_path / "project", copy_function=shutil.copy2)
-    return Project(tmp_path / "project")
+    shutil.copytree(finished, tmp_path / "finished", copy_function=shutil.copy2)
+    return Project(tmp_path / "finished")

@@ -37,7 +37,8 @@ def test_everything_is_made(finished_project):
         assert (results / path).is_file(), path
     probabilities = zarr.open_group(results / "slides/one/segmentation.ome.zarr", mode="r")["0"]
     assert probabilities.shape == (2, 300, 421)
-    assert finished_project.read("results/slides/one/accuracy.json")["facts"]["object_f1"] >= 0
+    accuracy = finished_project.read("results/slides/one/accuracy.json")["facts"]
+    assert accuracy["object_f1"] > 0.9, "bright discs on a dark ground are found"
     left = [path for path in results.rglob(".*.work-*")]
     assert left == [], "work folders are swept when their artefact is published"
 
@@ -54,7 +55,6 @@ def test_same_bytes_in_another_folder_with_another_job_count(finished_project, s
 
 def test_killed_then_called_again_gives_the_same_bytes(finished_project, small_project):
     """Snakemake and its jobs die in the middle of the training; the same command goes on."""
-    small_project.configure(train={"steps": 30})
     command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "--cores", "2"]
     process = subprocess.Popen(
         [*command, "--configfile", "small.yaml"],

@@ -9,9 +9,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-# zstd gives the same bytes for any number of threads; level 3 is its own default. The checksum
-# stands last, over the stored bytes.
-COMPRESSORS = (ZstdCodec(level=3, checksum=False), Crc32cCodec())
+ZSTD_LEVEL = 3  # zstd's own default
 WRITE_EMPTY = {"write_empty_chunks": True}
 
 
@@ -31,6 +29,7 @@ def create_array(
     chunk_px: int = 512,
     shard_px: int | None = None,
     fill_value: float = 0,
+    zstd_level: int = ZSTD_LEVEL,
 ) -> zarr.Array:
     """A new array in the group, one chunk per channel, chunks of `chunk_px` along Y and X.
 
@@ -48,7 +47,8 @@ def create_array(
         dtype=dtype,
         chunks=chunks,
         shards=shards,
-        compressors=COMPRESSORS,
+        # The checksum stands last, over the stored bytes.
+        compressors=(ZstdCodec(level=zstd_level, checksum=False), Crc32cCodec()),
         fill_value=fill_value,
         dimension_names=tuple(axes.lower()),
         config=WRITE_EMPTY,

@@ -19,8 +19,12 @@ log = logging.getLogger("unet-slides")
 KEPT = 2  # the last one, and the one before it in case the last one is damaged
 
 
-def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], state: dict) -> Path:
+Groups = dict[str, dict[str, torch.Tensor]]  # "network", "optimiser" ... -> name -> tensor
+
+
+def save(folder: Path, step: int, groups: Groups, state: dict) -> Path:
     """Write the checkpoint of `step`, then drop all but the last two. `state` must be JSON."""
+    tensors = {f"{group}/{name}": groups[group][name] for group in groups for name in groups[group]}
     path = folder / f"checkpoint-{step:09d}.safetensors"
     write_tensors(path, tensors, {"state": json.dumps({**state, "step": step}, sort_keys=True)})
     for old in _newest_first(folder)[KEPT:]:
@@ -28,7 +32,7 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], state: dict)
     return path
 
 
-def load_latest(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None:
+def load_latest(folder: Path) -> tuple[Groups, dict] | None:
     """Tensors and state of the newest undamaged checkpoint, or None where there is none.
 
     One line is logged for each damaged file that is passed over; it is removed.
@@ -40,7 +44,11 @@ def load_latest(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None:
             entries, metadata = read_header(path)
             if not is_whole(path, metadata):
                 raise UserError(f"{path}: content is not what was written (checksum differs)")
-            return read_tensors(path, entries), json.loads(metadata["state"])
+            groups: Groups = {}
+            for key, tensor in read_tensors(path, entries).items():
+                group, name = key.split("/", 1)
+                groups.setdefault(group, {})[name] = tensor
+            return groups, json.loads(metadata["state"])
         except UserError as error:
             log.warning("damaged checkpoint passed over, going on from the one before: %s", error)
             path.unlink(missing_ok=True)

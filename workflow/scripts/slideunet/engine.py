@@ -122,8 +122,9 @@ class Engine:
         done()
         if not np.isfinite(scores.numpy()).all():
             raise SlideError(
-                f"{self.source.path}: the network's scores at y={region.y} x={region.x} are not finite: pixels that "
-                "are NaN or infinite, or numbers beyond float16 (set segment.precision: float32)"
+                f"{self.source.path}: the network's scores at y={region.y} x={region.x} are not "
+                "finite: pixels that are NaN or infinite, or numbers beyond float16 (then set "
+                "segment.precision: float32)"
             )
         return Block(*(part.numpy() for part in block)), seconds
 
@@ -178,7 +179,7 @@ class Engine:
         total = None
         for (network, low, span), window in zip(self.members, self.inputs(tile), strict=True):
             # Arithmetic of normalise.scale, on the device.
-            seen = (as_float(crop_mirrored(pixels, window, self.image_yx)) - low) / span
+            seen = as_float(crop_mirrored(pixels, window, self.image_yx)).sub_(low).div_(span)
 
             def probabilities(view: torch.Tensor, network: UNet = network) -> torch.Tensor:
                 scores = tile_scores(network, view)
@@ -229,25 +230,43 @@ def crop_mirrored(pixels: Pixels, window: Window, image_yx: tuple[int, int]) -> 
     values = pixels.values
     if real_window(window, image_yx) == window:
         return values[(slice(None), *window.slices((pixels.y, pixels.x)))]
-    # Torch indexes no uint16: its bytes are indexed as those of int16.
-    signed = values.view(torch.int16) if values.dtype == torch.uint16 else values
-    rows = mirrored(window.y, window.height, image_yx[0]) - pixels.y
-    columns = mirrored(window.x, window.width, image_yx[1]) - pixels.x
-    for dim, index in ((1, rows), (2, columns)):
-        signed = signed.index_select(dim, torch.from_numpy(index).to(values.device))
-    return signed.view(values.dtype)
+    # Torch moves few uint16: the same bytes as int16.
+    values = values.view(torch.int16) if values.dtype == torch.uint16 else values
+    spans = (window.y, window.height, pixels.y), (window.x, window.width, pixels.x)
+    for dim, (start, length, first), size in zip((1, 2), spans, image_yx, strict=True):
+        values = torch.cat(
+            [
+                values.narrow(dim, low - first, count).flip(dim if backwards else ())
+                for low, count, backwards in runs(mirrored(start, length, size))
+            ],
+            dim,
+        )
+    return values.view(pixels.values.dtype)
+
+
+def runs(index: np.ndarray) -> list[tuple[int, int, bool]]:
+    """Mirrored indices as runs (lowest, count, backwards), which are copied at once."""
+    found, first = [], 0
+    while first < len(index):
+        steps = np.diff(index[first:])
+        step = int(steps[0]) if len(steps) else 0
+        turns = np.flatnonzero(steps != step)
+        count = 1 + (int(turns[0]) if len(turns) else len(steps)) if step else 1
+        found.append((int(index[first : first + count].min()), count, step < 0))
+        first += count
+    return found
 
 
 def as_float(values: torch.Tensor) -> torch.Tensor:
-    """float32 of any of the kept types."""
+    """float32 of any of the kept types, as a copy."""
     if values.dtype == torch.uint16:  # few kernels take uint16: read its bits as int16
         return values.contiguous().view(torch.int16).to(torch.int32).bitwise_and_(0xFFFF).float()
-    return values.float()
+    return values.to(torch.float32, copy=True)
 
 
 def as_bytes(probabilities: torch.Tensor) -> torch.Tensor:
-    """uint8 of probabilities: 255 p rounded, halves up."""
-    return (probabilities * 255).add_(0.5).to(torch.uint8)
+    """uint8 of probabilities, which are overwritten: 255 p rounded, halves up."""
+    return probabilities.mul_(255).add_(0.5).to(torch.uint8)
 
 
 def likeliest(probabilities: torch.Tensor) -> torch.Tensor:

@@ -130,6 +130,12 @@ def _features(labels, last_row, first_id: int, encode, block_px: int, workers: i
         """Features of the objects that lie in one block only, the sides of the others."""
         window = read_window(labels, block.y0 - 1, block.x0 - 1, block.y1 + 1, block.x1 + 1)
         sides = find_sides(window, block.y0, block.x0)
+        known = range(first_id, first_id + len(last_row))
+        if len(sides) and not (int(sides.id.min()) in known and int(sides.id.max()) in known):
+            raise SlideError(
+                f"label image holds ids {sides.id.min()}..{sides.id.max()} at y={block.y0}, "
+                f"x={block.x0}; known are {known.start}..{known.stop - 1}"
+            )
         rim = (window[0], window[-1], window[:, 0], window[:, -1])
         crossing = np.isin(sides.id, np.unique(np.concatenate(rim)))
         return encode(trace(sides.choose(~crossing))), sides.choose(crossing)
@@ -142,8 +148,6 @@ def _features(labels, last_row, first_id: int, encode, block_px: int, workers: i
             waiting.append(crossing)
         sides = join_sides(waiting)
         number = (sides.id - sides.id.dtype.type(first_id)).astype(np.int64)
-        if len(number) and not 0 <= number.min() <= number.max() < len(last_row):
-            raise SlideError("label image holds ids that the table of objects doesn't know")
         complete = last_row[number] < band[0].y1
         ready += encode(trace(sides.choose(complete)))
         waiting = [sides.choose(~complete)]

@@ -151,16 +151,24 @@ def _answer(request: dict) -> dict:
         keys = ("path", "settings", "folder", "tissue_geojson")
         return {"facts": index_slide(*(request[key] for key in keys))}
     except SlideError as error:
-        return {"error": "slide", "message": str(error)}
+        return {"error": "slide", "message": _as_text(error)}
     except UserError as error:
-        return {"error": "user", "message": str(error)}
+        return {"error": "user", "message": _as_text(error)}
     except MemoryError:
         return {"error": "memory", "message": ""}
     except OSError as error:
         return {"error": "os", "errno": error.errno or 0, "message": str(error)}
     except Exception as error:
         traceback.print_exc()  # into the log; the verdict is one line
-        return {"error": "slide", "message": f"{request['path']}: can't be indexed: {error!r}"}
+        return {
+            "error": "slide",
+            "message": _as_text(f"{request['path']}: can't be indexed: {error!r}"),
+        }
+
+
+def _as_text(error: object) -> str:
+    """A message that can be written as UTF-8: bytes of names that aren't are shown as \\xff."""
+    return str(error).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _limit(mem_bytes: int, cpu_seconds: int) -> None:

@@ -3,7 +3,7 @@
 Pass 1 (`find_instances`) labels each block by itself and joins the pieces across faces and
 corners; pass 2 (`write_instances`) labels each block again, which costs less than storing it, and
 writes the final numbers. Objects are numbered by their first pixel in raster order of the slide,
-so block size and number of workers change no byte of the answer. Memory holds some 60 bytes for
+so block size and number of workers change no byte of the answer. Memory holds some 100 bytes for
 each component and a line of the slide, never the slide.
 
 Number type: uint32, which every reader of OME-Zarr labels takes, and uint64 if there are more

@@ -17,6 +17,9 @@ VERSIONS = ("0.5", "0.4")
 # Okabe & Ito's colours, told apart by colour-blind readers too; class 0 is the background.
 COLOURS = ("D55E00", "0072B2", "009E73", "E69F00", "CC79A7", "56B4E9", "F0E442")
 BACKGROUND_COLOUR = "808080"
+# Of probability maps, level 3 takes 2 to 7 times the time of level 1 for 0 to 10 % fewer bytes
+# (measured): 4 % of a base-16 network's own time.
+ZSTD_LEVEL = 1
 # Class of pixels that could not be read (segment.on_bad_tile: mask).
 UNREADABLE = 255
 
@@ -88,7 +91,9 @@ def create_level(
     keeps below 2,000 files; its codec is zstd with zstd's own checksum.
     """
     if version == "0.5":
-        return create_array(group, name, shape, dtype, axes, chunk_px, shard_px)
+        return create_array(
+            group, name, shape, dtype, axes, chunk_px, shard_px, zstd_level=ZSTD_LEVEL
+        )
     from numcodecs import Zstd
 
     return group.create_array(
@@ -96,7 +101,7 @@ def create_level(
         shape=shape,
         dtype=dtype,
         chunks=(*shape[:-2], shard_px, shard_px),
-        compressors=Zstd(level=3, checksum=True),
+        compressors=Zstd(level=ZSTD_LEVEL, checksum=True),
         fill_value=0,
         chunk_key_encoding={"name": "v2", "separator": "/"},
         config={"write_empty_chunks": True},
@@ -184,6 +189,9 @@ def halve_mode(values: np.ndarray) -> np.ndarray:
     So thin objects outlive the background for as long as they fill half of a pixel.
     """
     values = _even(values)
+    if values.size and values.max() <= 1:  # two classes: half of four and more
+        rows = values[0::2] + values[1::2]
+        return (rows[:, 0::2] + rows[:, 1::2] >= 2).view(np.uint8)
     # Sorting network of four: a <= b <= c <= d.
     top, bottom = values[0::2], values[1::2]
     a, b = np.minimum(top, bottom), np.maximum(top, bottom)

@@ -193,7 +193,10 @@ def signed_area(ring: list) -> float:
 
 
 def _part(corners: list) -> list[list]:
-    """Cut a ring into rings that visit each corner once."""
+    """Cut a ring into rings that visit each corner once.
+
+    Both ways turn to the right where they meet; after the cut both turn to the left there.
+    """
     found, way, place = [], [], {}
     for corner in corners:
         key = tuple(corner)
@@ -207,18 +210,7 @@ def _part(corners: list) -> list[list]:
         place[key] = len(way)
         way.append(corner)
     found.append(way)
-    # A cut may leave a corner where the way now goes straight on.
-    return [_without_straight(ring) for ring in found]
-
-
-def _without_straight(ring: list) -> list:
-    before = [ring[-1], *ring[:-1]]
-    after = [*ring[1:], ring[0]]
-    return [
-        b
-        for a, b, c in zip(before, ring, after, strict=True)
-        if (a[0] - b[0]) * (c[1] - b[1]) != (a[1] - b[1]) * (c[0] - b[0])
-    ]
+    return found
 
 
 def _contains(ring: list, x: float, y: float) -> bool:

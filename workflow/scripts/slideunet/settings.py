@@ -12,9 +12,15 @@ from slideunet.geometry import check_tile_px, output_px
 def check_config(config: dict, schema: dict) -> None:
     """Raise UserError, one line, for the first thing in `config` that the schema does not allow,
     and for values that are allowed one by one but do not fit together.
+
+    `schema` is workflow/schemas/config.schema.yaml.
     """
     import jsonschema
 
+    # `NAME: null` takes a model of the default configuration away.
+    models = config.get("models")
+    if isinstance(models, dict):
+        config["models"] = {name: model for name, model in models.items() if model is not None}
     errors = jsonschema.Draft202012Validator(schema).iter_errors(config)
     # The deepest path first would hide a misspelt section behind what it lacks: sort by path.
     first = min(

@@ -40,7 +40,9 @@ def index_slide(
     """
     path = os.fspath(path)
     with open_slide(path) as reader:
-        facts = {"file": os.path.basename(os.path.normpath(path)), **identity(path)}
+        # A name need not be text: what isn't UTF-8 is shown as \xff.
+        name = os.fsencode(os.path.basename(os.path.normpath(path)))
+        facts = {"file": name.decode("utf-8", "backslashreplace"), **identity(path)}
         reader.check_sizes(facts["size_bytes"])
         level = reader.levels[0]
         if min(level.height, level.width) < MIN_SIDE_PX:

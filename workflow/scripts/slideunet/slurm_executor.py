@@ -7,6 +7,8 @@ What snakemake-executor-plugin-slurm 2.8.0 does of itself (measured; tests/slurm
   REVOKED), or that the controller no longer remembers. Here queries wait for the controller, states
   are put into the plugin's words, and a job that nobody knows is judged by its outputs.
 * A submission while the controller is away uses up the job's retries in no time. Here it waits.
+* Each attempt asks for more memory and time, and once that is more than any node has Slurm refuses
+  the rest of the attempts. Here a request stays within what its partition has.
 * Inside each Slurm job a Snakemake starts another by srun for each rule's job, one after the other:
   a packed job of 4 slides took 31 s and 9.6 CPU-seconds for nothing. Here the one Snakemake in the
   Slurm job runs the scripts itself, as many at a time as the job has CPUs: 7 s and 3.4.
@@ -20,7 +22,12 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 
+from slideunet.slurm_job import seconds_of
+
+# Nodes whose memory is not told to Slurm appear with 1 MB.
+KNOWN_MEMORY_MB = 500
 # How often an absent controller is asked again, seconds.
 AGAIN_SECONDS = 10
 # Queries in a row after which a state counts that may be a passing one: Slurm shows NODE_FAIL and
@@ -29,6 +36,17 @@ PASSING_QUERIES = 3
 PASSING = {"NODE_FAIL", "PREEMPTED"}
 # Ends that the plugin would take for "still running".
 FAILED = {"REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL", "SPECIAL_EXIT", "STOPPED"}
+# Reasons for waiting that no time cures: such a job would keep the run from ending.
+NEVER = {
+    "AccountNotAllowed",
+    "BadConstraints",
+    "DependencyNeverSatisfied",
+    "InvalidAccount",
+    "InvalidQOS",
+    "PartitionNodeLimit",
+    "PartitionTimeLimit",
+    "QOSNotAllowed",
+}
 # The plugin's word for a job that is gone: Snakemake then looks whether its outputs are there.
 GONE = "UNKNOWN"
 
@@ -57,6 +75,10 @@ class JobStates:
                 result[job] = GONE
         return result
 
+    def stuck(self, reasons: dict[str, str]) -> list[str]:
+        """Those of the waiting jobs that will never start. `reasons`: job id -> why it waits."""
+        return [job for job, why in reasons.items() if why in NEVER and self._lasts(job, why)]
+
     def _lasts(self, job: str, state: str) -> bool:
         self._odd[job, state] += 1
         return self._odd[job, state] >= PASSING_QUERIES
@@ -72,6 +94,7 @@ def install(executor: object) -> None:
 
     states = JobStates()
     query, age, check = plugin.query_job_status, plugin.get_min_job_age, executor.check_active_jobs
+    submit_command = plugin.get_submit_command
     submit, arguments, known_ages = executor.run_job, executor.get_job_args, []
 
     async def check_active_jobs(active_jobs: list) -> AsyncIterator:
@@ -86,12 +109,26 @@ def install(executor: object) -> None:
             if answer is not None:
                 if told:
                     logger.info("Slurm answers again.")
+                await cancel_stuck(answer, logger)
                 return states.translate(answer), seconds
             if not told:
                 logger.warning("Slurm does not answer: waiting for it, jobs go on meanwhile.")
                 told = True
             await asyncio.sleep(AGAIN_SECONDS)
         return {}, 0.0  # Snakemake is being stopped
+
+    async def cancel_stuck(answer: dict[str, str], logger: object) -> None:
+        if "PENDING" not in answer.values():
+            return
+        reasons, _ = await query(
+            f"squeue --noheader --states=PENDING --format=%i|%r --name={executor.run_uuid}", logger
+        )
+        for job in states.stuck(reasons or {}):
+            logger.warning(
+                f"Slurm would never start job {job} ({reasons[job]}): cancelled. "
+                "Look at account, partition and limits in the profile."
+            )
+            subprocess.run(["scancel", job], check=False)
 
     def get_min_job_age() -> int | None:
         # Asked before each query: a controller that is away must not make the plugin turn from
@@ -109,7 +146,11 @@ def install(executor: object) -> None:
         # not all CPUs of the node, of which the job may have a few
         return re.sub(r"--cores '?all'?", f"--cores {max(1, job.threads)}", arguments(job))
 
+    def get_submit_command(*given: object, **named: object) -> str:
+        return within_limits(submit_command(*given, **named), partition_limits)
+
     get_min_job_age()
+    plugin.get_submit_command = get_submit_command
     plugin.query_job_status = query_job_status
     plugin.get_min_job_age = get_min_job_age
     executor.check_active_jobs = check_active_jobs
@@ -125,3 +166,27 @@ def wait_for_controller(wanted: Callable[[], bool]) -> None:
         if "is UP" in ping.stdout:
             return
         time.sleep(AGAIN_SECONDS)
+
+
+def within_limits(command: str, limits_of: Callable) -> str:
+    """The sbatch command with memory (--mem, MB) and time (-t, minutes) its partition can give."""
+    partition = re.search(r" -p (\S+)", command)
+    limits = limits_of(partition[1] if partition else None)
+    for option, limit in zip((" --mem ", " -t "), limits, strict=True):
+        asked = re.search(rf"{option}(\d+)\b", command)
+        if asked and limit is not None and int(asked[1]) > limit:
+            command = command.replace(asked[0], f"{option}{limit}", 1)
+    return command
+
+
+@cache
+def partition_limits(partition: str | None) -> tuple[int | None, int | None]:
+    """(memory of the largest node in MB, longest time in minutes); None where there is no limit."""
+    command = ["sinfo", "--noheader", "--exact", "--format=%m %l"]
+    command += [f"--partition={partition}"] if partition else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    memory = max((int(row[0].rstrip("+")) for row in rows), default=0)
+    times = [seconds_of(row[1]) for row in rows]
+    time_min = None if None in times or not times else int(max(times) // 60)
+    return (memory if memory > KNOWN_MEMORY_MB else None), time_min

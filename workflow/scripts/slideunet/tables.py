@@ -21,8 +21,9 @@ PATHS = ("image", "label", "ignore", "annotated", "tissue")
 def read_training(path: str, schema: dict, made: Container[str] = ()) -> dict[str, dict]:
     """id -> row of `training.tsv`, in the table's order; empty cells are left out.
 
-    `schema` is that of a row (workflow/schemas). `made` holds paths that a rule of the workflow makes: they need not exist yet. Raises UserError,
-    naming file and line, for a bad table: a training image is never left out silently.
+    `schema` is that of a row (workflow/schemas). `made` holds paths that a rule of the workflow
+    makes: they need not exist yet. Raises UserError, naming file and line, for a bad table: a
+    training image is never left out silently.
     """
     rows = {}
     for line, row in _rows(path, schema):

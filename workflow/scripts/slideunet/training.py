@@ -8,7 +8,6 @@ give the same weights, bit for bit, whether the training ran through or was cut 
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,10 @@ from slideunet import checkpoints
 from slideunet.device import choose_precision
 from slideunet.elastic import Sample, sample_geometry, warp
 from slideunet.errors import UserError
+from slideunet.geometry import grid_px
 from slideunet.grey import sample_grey, vary_grey
 from slideunet.loss import weighted_cross_entropy
-from slideunet.network import build, initialise
+from slideunet.network import UNet, build, initialise
 from slideunet.optimisation import (
     Average,
     learning_rate,
@@ -31,7 +31,7 @@ from slideunet.optimisation import (
 )
 from slideunet.progress import Progress
 from slideunet.sampling import Sampler, step_seed
-from slideunet.training_data import AnnotatedImage, check_images, fingerprint
+from slideunet.training_data import AnnotatedImage, Trained, check_images, fingerprint
 from slideunet.validation import validate
 from slideunet.whole_image import for_inference
 
@@ -43,16 +43,6 @@ FETCH_EVERY_STEPS = 50
 ROWS = 100
 # What a step's random numbers are for (sampling.step_seed).
 AUGMENTATION, DROPOUT = 1, 2
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The averaged weights at the end and at the best validation, and one row per validation."""
-
-    last: dict[str, torch.Tensor]
-    best: dict[str, torch.Tensor]
-    best_step: int
-    history: list[dict]
 
 
 def train(
@@ -101,7 +91,7 @@ class Training:
         self.weight_of = torch.zeros(256, device=self.device)
         self.weight_of[: len(class_weights)] = torch.tensor([float(w) for w in class_weights])
         self.augment, self.input_px = settings["augment"], self.settings["input_px"]
-        self.output_px = self.network.output_px(self.input_px)
+        self.output_px = _output_px(self.network, self.input_px)
         shapes = [image.target.shape for image in images]
         self.sampler = Sampler(shapes, self.input_px, self.settings["seed"])
         # All images stay on the device: a step copies nothing to it but a few numbers.
@@ -249,31 +239,42 @@ class Training:
             "history": self.history,
             "losses": self._losses,
         }
-        named = {f"{g}/{name}": tensor for g in groups for name, tensor in groups[g].items()}
-        checkpoints.save(self.folder, self.step_number, named, state)
+        checkpoints.save(self.folder, self.step_number, groups, state)
 
     def _restore(self) -> None:
         found = checkpoints.load_latest(self.folder)
         if found is None:
             return
-        tensors, state = found
+        groups, state = found
         if state["fingerprint"] != self._fingerprint:
             raise UserError(
                 f"{self.folder}: its checkpoints are of another training (other images, settings "
                 "or weights): remove them, or train in another folder"
             )
-        groups: dict[str, dict] = {"network": {}, "average": {}, "best": {}, "optimiser": {}}
-        for key, tensor in tensors.items():
-            group, name = key.split("/", 1)
-            groups[group][name] = tensor
         self.network.load_state_dict(groups["network"])
         self.average.load(groups["average"])
-        self.best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
+        self.best = {
+            name: tensor.to(self.device) for name, tensor in groups.get("best", {}).items()
+        }
         load_optimiser_tensors(self.optimiser, groups["optimiser"])
         self.step_number, self.history = state["step"], state["history"]
         self.best_step, self.best_score = state["best_step"], state["best_score"]
         self._losses = state["losses"]
         log.info("going on from step %d", self.step_number)
+
+
+def _output_px(network: UNet, input_px: int) -> int:
+    """The output's side. UserError where the input tile's does not fit the network."""
+    try:
+        side = network.output_px(input_px)
+    except ValueError as error:
+        raise UserError(f"train.input_px: {error}") from None
+    if network.padded and input_px % grid_px(network.depth):
+        raise UserError(
+            f"train.input_px: a padded network of depth {network.depth} takes multiples of "
+            f"{grid_px(network.depth)} px, not {input_px}"
+        )
+    return side
 
 
 def _precision(name: str, device: torch.device) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""What a training is given: annotated images as arrays, checked once before the first step."""
+"""What a training is given, annotated images as arrays, and what it gives back."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from slideunet.errors import UserError
 from slideunet.loss import IGNORE
@@ -24,6 +25,16 @@ class AnnotatedImage:
     image: np.ndarray
     target: np.ndarray
     border: np.ndarray
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The averaged weights at the end and at the best validation, and one row per validation."""
+
+    last: dict[str, torch.Tensor]
+    best: dict[str, torch.Tensor]
+    best_step: int
+    history: list[dict]
 
 
 def fingerprint(

@@ -5,6 +5,7 @@ A reader never copies a slide: `read` decodes only the tiles that a window touch
 inverted, palettes are expanded. One open reader may be read from several threads at once.
 """
 
+import errno
 import math
 import threading
 from dataclasses import dataclass
@@ -20,6 +21,17 @@ MPP_ANISOTROPY = 0.01
 # Levels are rounded to whole pixels by their makers, each in its own way: two pixels and half a
 # percent on either axis is rounding, more is another picture.
 ASPECT_SLACK_PX, ASPECT_SLACK = 2.0, 0.005
+
+
+# What the system answers to positions and sizes that only a damaged file can ask for.
+_NONSENSE = {None, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG}
+
+
+def machine_failed(error: BaseException) -> bool:
+    """Whether an error is the machine's (memory, disk, network) and no verdict on the slide."""
+    if isinstance(error, OSError):
+        return error.errno not in _NONSENSE
+    return isinstance(error, MemoryError)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from slideunet.errors import SlideError
-from slideunet.readers.base import levels_of
+from slideunet.readers.base import levels_of, machine_failed
 from slideunet.readers.dicom_frames import DicomFrames, read_header
 from slideunet.readers.tiled import TiledReader
 
@@ -61,9 +61,11 @@ class DicomReader(TiledReader):
 def _frames_of(path: str, file: Path) -> DicomFrames:
     try:
         return DicomFrames(str(file))
-    except (SlideError, MemoryError, OSError):
+    except SlideError:
         raise
     except Exception as error:  # a value of the wrong kind, a frame that doesn't decode
+        if machine_failed(error):
+            raise
         raise SlideError(f"{path}: DICOM that can't be read: {error!r}") from error
 
 
@@ -106,7 +108,7 @@ def series_uid(file: Path) -> str:
             opened.seek(0)
             head = read_header(opened, specific_tags=["SeriesInstanceUID"])
         return str(head.get("SeriesInstanceUID", "")) or "no uid"
-    except (MemoryError, OSError):
-        raise
-    except Exception:
+    except Exception as error:
+        if machine_failed(error):
+            raise
         return ""  # damaged: not part of anyone's series

@@ -10,6 +10,7 @@ import imagecodecs
 import numpy as np
 
 from slideunet.errors import SlideError
+from slideunet.readers.base import machine_failed
 
 _SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _JPEG = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57"}
@@ -213,9 +214,9 @@ def _header(path: str):
         with open(path, "rb") as file:
             head = read_header(file)
             at = file.tell()
-    except (MemoryError, OSError):
-        raise
     except Exception as error:
+        if machine_failed(error):
+            raise
         raise SlideError(f"{path}: damaged DICOM header: {error}") from error
     if str(head.get("SOPClassUID", "")) != _SLIDE_CLASS:
         raise SlideError(f"{path}: DICOM, but not of a whole slide")

@@ -14,7 +14,7 @@ import stat
 import numpy as np
 
 from slideunet.errors import SlideError
-from slideunet.readers.base import levels_of
+from slideunet.readers.base import levels_of, machine_failed
 from slideunet.readers.tiff_facts import UNIT_UM
 from slideunet.readers.tiled import PIXELS_MAX, TILE_BYTES_MAX, TiledReader
 
@@ -194,9 +194,9 @@ def _open_array(path: str, root: str, name: str):
 
     try:
         return zarr.open_array(os.path.join(root, name), mode="r")
-    except (MemoryError, OSError):
-        raise
     except Exception as error:
+        if machine_failed(error):
+            raise
         raise SlideError(f"{path}: Zarr refuses level {name!r}: {error}") from error
 
 

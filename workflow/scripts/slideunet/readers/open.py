@@ -4,7 +4,7 @@ import os
 import stat
 
 from slideunet.errors import SlideError
-from slideunet.readers.base import SlideReader
+from slideunet.readers.base import SlideReader, machine_failed
 from slideunet.readers.tiff_check import is_tiff
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -13,6 +13,18 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 def open_slide(path: str) -> SlideReader:
     """Open a slide file or folder (DICOM, OME-Zarr). Raises SlideError: one line, file, reason."""
     path = os.fspath(path)
+    try:
+        return _open(path)
+    except SlideError:
+        raise
+    except Exception as error:
+        # Headers made to break readers break them in ways nobody listed: still one line.
+        if machine_failed(error):
+            raise
+        raise SlideError(f"{path}: damaged: {error!r}") from error
+
+
+def _open(path: str) -> SlideReader:
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -1,6 +1,7 @@
 """Plain PNG and JPEG pictures: one level, decoded as a whole and kept while the reader is open."""
 
 import os
+import struct
 
 import imagecodecs
 import numpy as np
@@ -30,10 +31,8 @@ class PlainReader(TiledReader):
             else:
                 bits, height, width, samples = tifffile.tifffile.jpeg_shape(head)
                 self.codec = "jpeg"
-        except (ValueError, IndexError, OSError) as error:
+        except (ValueError, IndexError, struct.error) as error:
             raise SlideError(f"{self.path}: damaged header: {error}") from error
-        except Exception as error:
-            raise SlideError(f"{self.path}: no picture header where one should be") from error
         if samples == 4 and self.codec == "jpeg":
             raise SlideError(f"{self.path}: stored as CMYK; convert it to RGB or grey")
         self.format = self.codec

@@ -16,7 +16,7 @@ import tifffile
 
 from slideunet.errors import SlideError
 from slideunet.readers import tiff_colour
-from slideunet.readers.base import levels_of
+from slideunet.readers.base import levels_of, machine_failed
 from slideunet.readers.tiff_check import check_tiff
 from slideunet.readers.tiff_layout import Layout, NotPlacedError, Plane, layout_of
 from slideunet.readers.tiled import TiledReader
@@ -55,9 +55,11 @@ class TiffReader(TiledReader):
                 # The label and the thumbnail too: a file that is cut off is not the scanner's.
                 for number, page in enumerate(tif.pages):
                     self._refuse_cut_off(f"page {number}", page, 0, skeleton.size_bytes)
-        except (SlideError, NotPlacedError, MemoryError, OSError):
+        except (SlideError, NotPlacedError):
             raise
         except Exception as error:  # tifffile meets damage with whatever comes first
+            if machine_failed(error):
+                raise
             raise SlideError(f"{self.path}: not readable as TIFF: {error!r}") from error
         self._file = os.open(self.path, os.O_RDONLY)
 
@@ -115,7 +117,8 @@ class TiffReader(TiledReader):
         offsets, counts = (np.array(n, np.float64) for n in (page.dataoffsets, page.databytecounts))
         number = min(len(offsets), len(counts))
         ends = offsets[:number] + shift + counts[:number]
-        beyond = int(((ends > size_bytes) & (counts[:number] > 0)).sum())
+        wrong = (ends > size_bytes) | (offsets[:number] < 0) | (counts[:number] < 0)
+        beyond = int((wrong & (counts[:number] != 0)).sum())
         if beyond:
             raise SlideError(
                 f"{self.path}: truncated: {beyond} of {number} tiles or strips of {what} lie "
@@ -130,7 +133,7 @@ class TiffReader(TiledReader):
             else:
                 samples = self._compressed(plane, row, column)
             parts.append(colour.convert(samples))
-        return np.concatenate(parts) if len(parts) > 1 else np.ascontiguousarray(parts[0])
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def _compressed(self, plane: Plane, row: int, column: int) -> np.ndarray:
         """Samples (S, h, w) of one tile or strip, as tifffile decodes them."""

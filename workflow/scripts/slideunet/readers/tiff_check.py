@@ -66,7 +66,10 @@ def check_tiff(path: str) -> Skeleton:
             wide = path.lower().endswith(".ndpi") and order == "<" and len(head) >= 12
             first = struct.unpack(order + ("Q" if wide else "I"), head[4 : 12 if wide else 8])[0]
         skeleton = Skeleton(size)
-        _walk_chain(path, file, layout, first, skeleton)
+        try:
+            _walk_chain(path, file, layout, first, skeleton)
+        except (ValueError, OverflowError, struct.error) as error:  # offsets beyond 63 bits
+            raise SlideError(f"{path}: damaged directory: {error}") from error
     return skeleton
 
 

@@ -37,12 +37,14 @@ class Colour:
             self._colormap = _colormap(path, key)
             self.dtype, self.is_rgb, self._keep = np.dtype("uint8"), True, [0]
         elif self._photometric in {_RGB, _YCBCR}:
-            self.is_rgb, self._keep = True, [0, 1, 2]
+            self.is_rgb, self._keep = True, slice(0, 3)
         else:
             alpha = [kind in _ALPHA for kind in key.extrasamples][:samples]
             first = samples - len(alpha)
             self._keep = [i for i in range(samples) if i < first or not alpha[i - first]]
         self.channels = 3 if self.is_rgb else len(self._keep)
+        if not self.is_rgb and self._keep == list(range(len(self._keep))):
+            self._keep = slice(0, len(self._keep))  # a view where a list would copy
 
     def names(self, planes: int) -> list[str]:
         """The three colours, where there is one colour plane; else [] (the file may name them)."""

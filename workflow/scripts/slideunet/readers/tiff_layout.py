@@ -65,6 +65,8 @@ def layout_of(path: str, tif: tifffile.TiffFile) -> Layout:
         raise SlideError(f"{path}: holds no image")
     kind = series[0].kind
     main = _main_series(path, tif, series, kind)
+    if kind == "svs":  # tifffile takes reduced pages for labels; those with tiles are levels
+        series = [main, *(tifffile.TiffPageSeries([p], kind=kind) for p in tif.pages if p.is_tiled)]
     planes = [_planes(path, level, kind) for level in _series_levels(series, main, kind)]
     if any(len(level) != len(planes[0]) for level in planes):
         raise SlideError(f"{path}: its levels don't have the same number of channels")
@@ -153,7 +155,7 @@ def _is_extra(series, kind: str) -> bool:
 def _series_levels(series: list, main, kind: str) -> list:
     """The pyramid of the main series; generic files also claim the reduced pages of its shape."""
     levels = list(main.levels)
-    if kind not in _GENERIC:
+    if kind not in _GENERIC | {"svs"}:
         return levels
     key = main.keyframe
     for other in series:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 import numpy as np
 
 from slideunet.errors import SlideError
-from slideunet.readers.base import SlideReader
+from slideunet.readers.base import SlideReader, machine_failed
 
 # Neighbouring windows share their border tiles and their halos: 64 MB keep 340 RGB tiles of
 # 256 px, more than any window of an inference tile touches.
@@ -91,11 +91,11 @@ class TiledReader(SlideReader):
             tile = self._decode(level, row, column)
             if tile.shape[1] < need_y or tile.shape[2] < need_x:
                 raise ValueError(f"it holds {tile.shape[1]} x {tile.shape[2]} pixels")
-        except (MemoryError, OSError):
-            raise  # the machine's trouble, not the slide's
         except Exception as error:
             # Decoders raise what they like (RuntimeError, ValueError, struct.error, IndexError):
             # whatever it was, this tile can't be had.
+            if machine_failed(error):
+                raise
             self.bad_tile(error, (level, y, x, need_y, need_x))
             tile = np.full((len(self.channels), need_y, need_x), self.fill, self.dtype)
         tile.flags.writeable = False

@@ -3,6 +3,7 @@
 import os
 
 from slideunet.guard import index_slide_guarded
+from slideunet.slide_file import NAME, write_source
 from slideunet.slides import FILES
 from slideunet.store import Work, make
 
@@ -27,7 +28,9 @@ def index(*, slide: str, tissue: str | list, manifest: str, settings: dict, code
             mem_mb=settings["index"]["mem_mb"],
             seconds=settings["index"]["seconds"],
         )
-        return list(FILES), {**facts, "path": os.fspath(slide)}
+        write_source(work.folder, os.fspath(slide), facts.pop("mtime_ns"))
+        work.unlisted.append(NAME)
+        return list(FILES), facts
 
     make(
         manifest, build, kind="index", settings=settings, code=code, inputs=inputs, slide=True

@@ -13,12 +13,13 @@ from slideunet.label_pyramid import create_label_image, write_levels
 from slideunet.labels import Instances, Rules, find_instances, write_instances
 from slideunet.measure import measure_objects
 from slideunet.object_source import object_map
+from slideunet.object_table import write_anndata, write_table
 from slideunet.seeds import Split
 from slideunet.signals import Sources
 from slideunet.slide_array import open_array, scale_of
+from slideunet.slide_file import load_slide
 from slideunet.store import Work, make
 from slideunet.summary import summarize
-from slideunet.table import write_anndata, write_table
 
 STORE, TABLE, OUTLINES = "objects.ome.zarr", "objects.parquet", "objects.geojson.gz"
 NEXT = "annotate_next.geojson"
@@ -38,7 +39,7 @@ def objects(*, slide: str, segmentation: str, manifest: str, settings: dict, cod
     """
 
     def build(work: Work) -> tuple[list[str], dict]:
-        facts = store.load(slide)["facts"]
+        facts = load_slide(slide)
         segmented = store.load(segmentation)["facts"]
         found = open_group(store.beside(segmentation, "segmentation.ome.zarr"))
         options = settings["objects"]

@@ -10,6 +10,7 @@ from slideunet.arrays import open_group
 from slideunet.pictures import overlay as draw_outlines
 from slideunet.pictures import side_by_side, to_rgb, write_png
 from slideunet.slide_array import open_array, scale_of
+from slideunet.slide_file import load_slide
 from slideunet.store import Work, make
 from slideunet.summary import densest_fields, density_map
 
@@ -28,7 +29,7 @@ def overlay(
     def build(work: Work) -> tuple[list[str], dict]:
         from pyarrow.parquet import read_table
 
-        facts = store.load(slide)["facts"]
+        facts = load_slide(slide)
         scale_yx = scale_of(facts, store.load(segmentation)["facts"])
         store.load(objects)
         group = open_group(store.beside(objects, "objects.ome.zarr"))

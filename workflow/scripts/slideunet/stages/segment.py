@@ -18,6 +18,7 @@ from slideunet.model import Description
 from slideunet.readers.files import slide_files
 from slideunet.segmentation import Request, segment_slide
 from slideunet.shard_store import NAME, ShardStore
+from slideunet.slide_file import load_slide
 from slideunet.slide_source import open_source
 from slideunet.store import Work, make
 from slideunet.tissue import Tissue
@@ -109,7 +110,7 @@ def _request(
     work: Work, slide: str, models: list[str], settings: dict, gpus: int, mem_mb: int | None
 ) -> Request:
     """Everything about the slide and the models, checked."""
-    facts = store.load(slide)["facts"]
+    facts = load_slide(slide)
     check_unchanged(facts)
     descriptions = [model.load(path)[1] for path in models]
     first = descriptions[0]

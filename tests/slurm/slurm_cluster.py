@@ -3,7 +3,7 @@
 Everything (munge key, sockets, slurm.conf, state, logs) lives in one folder; daemons listen on free
 ports of the loopback device and are ended by pid. Up in about a second.
 
-    python tests/slurm/cluster.py [COMMAND ...]     run COMMAND (a shell if none) on such a cluster
+    python tests/slurm/slurm_cluster.py [COMMAND ...]    run it (a shell if none) on such a cluster
 
 Needs slurmctld, slurmd, munged (Debian: slurm-wlm munge). As root each node is a pid namespace of
 its own, so that killing it is a power loss; else a killed slurmd leaves its jobs running.
@@ -13,7 +13,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,54 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slurm_conf import configuration
+
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue")
 SBIN = ("/usr/sbin", "/sbin")
-
-# {}: filled in below. Memory limits are enforced by sampling once a second (no cgroups needed).
-CONF = """\
-ClusterName=throwaway
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={port}
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/munge
-CredType=cred/munge
-AuthInfo=socket={root}/munge/socket
-StateSaveLocation={root}/state
-SlurmdSpoolDir={root}/spool/%n
-SlurmctldPidFile={root}/slurmctld.pid
-SlurmdPidFile={root}/slurmd.%n.pid
-SlurmctldLogFile={root}/log/slurmctld.log
-SlurmdLogFile={root}/log/slurmd.%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherParams=OverMemoryKill,UsePss
-JobAcctGatherFrequency=task=1
-AccountingStorageType=accounting_storage/none
-MpiDefault=none
-SwitchType=switch/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU_Memory
-GresTypes=gpu
-SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=1,sched_min_interval=0
-KillWait=4
-CompleteWait=0
-MinJobAge=600
-SlurmdTimeout=6
-SlurmctldTimeout=10
-MessageTimeout=5
-TCPTimeout=2
-ReturnToService=2
-JobRequeue=1
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-SlurmdParameters=config_overrides
-PropagateResourceLimits=NONE
-PropagatePrioProcess=0
-MailProg=/bin/true
-"""
 
 
 def missing_programs() -> list[str]:
@@ -264,45 +219,16 @@ class Cluster:
         wait_for("munged answers", (folder / "socket").exists)
 
     def _configure(self) -> None:
-        ports = _free_ports(self.nodes + 1)
-        host, gpu_node = socket.gethostname().split(".")[0], self.node_names[-1]
-        user = subprocess.check_output(["id", "-un"], text=True).strip()
-        lines = [CONF.format(root=self.root, host=host, port=ports[0], user=user)]
-        for name, port in zip(self.node_names, ports[1:], strict=True):
-            gres = f" Gres=gpu:fake:{self.gpus}" if self.gpus and name == gpu_node else ""
-            lines.append(
-                f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
-                f"CPUs={self.cpus} RealMemory={self.mem_mb}{gres} State=UNKNOWN"
-            )
-        limits = "MaxTime=1-0 DefaultTime=5 DefMemPerCPU=500 State=UP"
-        for partition, nodes, tier in (
-            ("main", "ALL", "10 Default=YES"),
-            ("gpu", gpu_node, "10"),
-            ("urgent", "ALL", "20"),  # its jobs push those of the others off
-            ("paid", "ALL", "10 AllowAccounts=proj"),
-        ):
-            lines.append(f"PartitionName={partition} Nodes={nodes} PriorityTier={tier} {limits}")
-        (self.root / "slurm.conf").write_text("\n".join(lines) + "\n")
-        # File must name a character device: these are always there
-        devices = ("null", "zero", "full", "random")[: self.gpus]
-        (self.root / "gres.conf").write_text(
-            "".join(f"NodeName={gpu_node} Name=gpu Type=fake File=/dev/{d}\n" for d in devices)
-        )
-        (self.root / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
-        # The jobstep plugin takes every SLURM_ variable away before it calls srun: without this
-        # srun would look for /etc/slurm/slurm.conf.
+        for name, text in configuration(
+            self.root, self.node_names, cpus=self.cpus, mem_mb=self.mem_mb, gpus=self.gpus
+        ).items():
+            (self.root / name).write_text(text)
+        # Of the commands that run inside a job only srun may be called without SLURM_CONF (the
+        # plugin's own way of running jobs takes all SLURM_ variables away).
         srun = self.root / "bin" / "srun"
         real = shutil.which("srun")
         srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.root}/slurm.conf exec {real} "$@"\n')
         srun.chmod(0o755)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _descendants(pid: int) -> list[int]:

@@ -1,0 +1,75 @@
+"""Write docs/config.md from config.yaml (defaults) and its schema: python docs/config_reference.py
+
+A test compares, so the page can't drift from what the workflow takes.
+"""
+
+import json
+from pathlib import Path
+
+import yaml
+
+PROJECT = Path(__file__).parents[1]
+HEAD = """# Configuration
+
+`config.yaml` holds every key with its default. Give your own values in a file of your own,
+`snakemake --profile profiles/local --configfile mine.yaml`: keys that it leaves out keep their
+defaults. A misspelt key or a value of the wrong kind stops the run before it begins, with one line.
+
+*Written by `make reference` from config.yaml and workflow/schemas: do not edit.*
+
+| key | type | default | what it is |
+|---|---|---|---|
+"""
+ABLATIONS = {"network.padded": False, "network.narrow_expansion": False}
+
+
+def kind_of(rule: dict) -> str:
+    """The type of a value in words, with its limits."""
+    if "enum" in rule:
+        return " or ".join(f"`{value}`" for value in rule["enum"])
+    if "anyOf" in rule:
+        return " or ".join(kind_of(one) for one in rule["anyOf"])
+    if "const" in rule:
+        return f"`{rule['const']}`"
+    limits = [
+        text.format(rule[key])
+        for key, text in (
+            ("minimum", "≥ {}"),
+            ("exclusiveMinimum", "> {}"),
+            ("maximum", "≤ {}"),
+            ("exclusiveMaximum", "< {}"),
+        )
+        if key in rule
+    ]
+    return " ".join([{"array": "list"}.get(rule["type"], rule["type"]), *limits])
+
+
+def rows(rule: dict, values: object, schema: dict, path: str = "") -> list[str]:
+    """A table row for each key below `rule`."""
+    if "$ref" in rule:
+        rule = schema["$defs"][rule["$ref"].rpartition("/")[2]]
+    if "properties" in rule:
+        found = []
+        for key, inner in rule["properties"].items():
+            name = f"{path}.{key}" if path else key
+            value = values.get(key, ABLATIONS.get(name)) if isinstance(values, dict) else None
+            found += rows(inner, value, schema, name)
+        return found
+    if path == "models":
+        return [
+            "| models.NAME.train_on | list | `[train]` (main) | splits of the training table to train on |",
+            "| models.NAME.test_on | list | `[test]` (main) | splits to validate and evaluate on |",
+            "| models.NAME.network, .augment, .train | section | | overrides for this model |",
+        ]
+    return [f"| {path} | {kind_of(rule)} | `{json.dumps(values)}` | {rule.get('description', '')} |"]
+
+
+def reference() -> str:
+    """The whole page."""
+    schema = yaml.safe_load((PROJECT / "workflow/schemas/config.schema.yaml").read_text())
+    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    return HEAD + "".join(f"{row}\n" for row in rows(schema, config, schema))
+
+
+if __name__ == "__main__":
+    (PROJECT / "docs" / "config.md").write_text(reference())

@@ -1,0 +1,34 @@
+"""The learning rate's course and the average of the weights, against their formulas."""
+
+import math
+
+import pytest
+import torch
+from slideunet.errors import UserError
+from slideunet.optimisation import Average, learning_rate
+from training_cases import settings
+
+
+def test_learning_rate_warms_up_and_falls_as_a_cosine():
+    plan = settings(steps=110, warmup_steps=10, learning_rate=2.0)["train"]
+    assert [learning_rate(step, plan) for step in (0, 4, 9, 10)] == pytest.approx([0.2, 1, 2, 2])
+    assert learning_rate(60, plan) == pytest.approx(1)
+    assert 0 < learning_rate(109, plan) < 0.001
+    assert learning_rate(109, plan | {"schedule": "constant"}) == 2
+    with pytest.raises(UserError, match=r"train\.schedule"):
+        learning_rate(20, plan | {"schedule": "linear"})
+
+
+def test_average_is_exponential_after_a_quick_start():
+    layer = torch.nn.Linear(1, 1, bias=False)
+    average = Average(layer, 0.9)
+    expected = layer.weight.item()
+    for step in range(120):
+        with torch.no_grad():
+            layer.weight.fill_(math.sin(step))
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * math.sin(step)
+    assert average.weights()["weight"].item() == pytest.approx(expected, rel=1e-5)
+    layer.weight.data.fill_(3)
+    assert Average(layer, 0).weights()["weight"].item() == 3

@@ -1,0 +1,121 @@
+"""What the whole project must keep: its docs, locks and structure are held to what they say."""
+
+import ast
+import re
+import sys
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+def test_the_option_reference_is_current(project):
+    sys.path.insert(0, str(project / "docs"))
+    try:
+        from config_reference import reference
+    finally:
+        sys.path.pop(0)
+    page = (project / "docs" / "config.md").read_text()
+    assert page == reference(), "run `make reference`"
+
+
+def pins(project, name):
+    lines = (project / "envs" / name).read_text().splitlines()
+    found = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[^=+]+", line) for line in found), "exact pins only"
+    return dict(line.split("==") for line in found)
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-test"])
+def test_the_lock_holds_each_range(project, name):
+    locked = pins(project, "requirements.txt")
+    if name == "requirements-test":
+        locked |= pins(project, "requirements-test.txt")
+    for line in (project / "envs" / f"{name}.in").read_text().splitlines():
+        text = line.split(" #")[0].strip()
+        if not text or text.startswith("#"):
+            continue
+        wanted = Requirement(text)
+        version = locked[canonicalize_name(wanted.name)]
+        assert wanted.specifier.contains(version), f"{text}: locked is {version}"
+
+
+def test_the_conda_environment_installs_the_lock(project):
+    environment = yaml.safe_load((project / "envs" / "environment.yaml").read_text())
+    assert {"pip": ["-r requirements.txt"]} in environment["dependencies"]
+
+
+def python_files(project):
+    return [
+        path
+        for folder in ("workflow", "docs", "envs")
+        for path in sorted((project / folder).rglob("*.py"))
+    ]
+
+
+def test_files_and_functions_stay_short(project):
+    for path in python_files(project):
+        text = path.read_text()
+        assert text.count("\n") <= 310, f"{path} is longer than about 300 lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                assert lines <= 62, f"{path}:{node.lineno}: {node.name} has {lines} lines"
+
+
+def test_nothing_runs_what_a_file_or_name_holds(project):
+    """No shell, no eval, no pickle, no unsafe YAML, nowhere."""
+    calls = re.compile(
+        r"shell=True|\beval\(|\bexec\(|yaml\.load\(|\bpickle\b|torch\.load\(|os\.system\(|allow_pickle"
+    )
+    for path in python_files(project):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom | ast.Call):
+                # eval() of torch modules puts a network into evaluation mode: a method, no call
+                text = ast.unparse(node.func if isinstance(node, ast.Call) else node) + "("
+                keywords = [ast.unparse(k) for k in getattr(node, "keywords", [])]
+                found = calls.search(re.sub(r"\.eval\($", "", text)) or any(
+                    calls.search(keyword) for keyword in keywords
+                )
+                assert not found, f"{path}:{node.lineno}: {ast.unparse(node)}"
+    for path in [project / "Snakefile", *(project / "workflow" / "rules").glob("*.smk")]:
+        assert not re.search(r"^\s+(shell|run):", path.read_text(), re.MULTILINE), path
+
+
+def test_every_rule_is_whole(project):
+    """Docstring, log, benchmark, resources, environment, script; its name is its script's."""
+    for path in (project / "workflow" / "rules").glob("*.smk"):
+        text = path.read_text()
+        for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.M | re.S):
+            for part in ('"""', "output:", "log:", "benchmark:", "resources:", "conda:", "script:"):
+                assert part in body, f"{path}: rule {name} has no {part}"
+            assert f'"../scripts/{name}.py"' in body, f"{path}: rule {name}"
+            assert f'code_of("{name}.py")' in body, f"{path}: rule {name} does not track its code"
+
+
+def test_scripts_only_map_snakemake_onto_one_function(project):
+    for path in (project / "workflow" / "scripts").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        kinds = [type(node) for node in tree.body]
+        assert kinds == [ast.Expr, ast.ImportFrom, ast.ImportFrom, ast.If], path
+        calls = tree.body[-1].body[0].body
+        assert len(calls) == 1, path
+        assert isinstance(calls[0], ast.Expr), path
+
+
+SNAKEFILE_SIDE = ("settings", "tables", "code_digest", "slide_failures", "local_gpus", "geometry")
+
+
+def test_the_snakefile_side_imports_neither_numpy_nor_torch(project):
+    import subprocess
+
+    code = (
+        f"import sys; sys.path.insert(0, 'workflow/scripts')\n"
+        f"from slideunet import {', '.join(SNAKEFILE_SIDE)}\n"
+        "print(sorted({'numpy', 'torch', 'zarr', 'tifffile'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,138 @@
+"""Slides read in child processes: the same pixels; a crash is a bad tile and no more."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import slidefiles
+import tifffile
+from slideunet.errors import SlideError
+from slideunet.readers.base import BadTileError
+from slideunet.readers.open import open_slide
+from slideunet.readers.remote import RemoteReader
+
+
+@pytest.fixture
+def slide(tmp_path):
+    path = tmp_path / "a.svs"
+    slidefiles.write_svs(path, slidefiles.picture(300, 400), tile=64)
+    return path
+
+
+def test_the_same_facts_and_pixels_from_several_threads(slide):
+    with open_slide(slide) as here, RemoteReader(slide, workers=2) as there:
+        for field in ("name", "format", "levels", "dtype", "channels", "mpp_um", "bounds", "codec"):
+            assert getattr(there, field) == getattr(here, field)
+        assert (there.objective_power, there.tile_px, there.fill) == (20, (64, 64), 255)
+        expected = here.read(0, 0, 0, 300, 400)
+        wrong = []
+
+        def look(shift):
+            for y in range(shift, 200, 41):
+                window = there.read(0, y, 50, 60, 300)
+                wrong.extend(
+                    [y] if not np.array_equal(window, expected[:, y : y + 60, 50:350]) else []
+                )
+
+        threads = [threading.Thread(target=look, args=(shift,)) for shift in (0, 3, 7)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+        with pytest.raises(ValueError, match="leaves level 0"):
+            there.read(0, 0, 0, 301, 1)
+
+
+def test_slides_that_cannot_be_opened(slide, tmp_path):
+    (tmp_path / "b.svs").write_bytes(slide.read_bytes()[:3000])
+    with pytest.raises(SlideError, match=r"b\.svs: (truncated|.*damaged)"):
+        RemoteReader(tmp_path / "b.svs")
+
+
+def test_bad_tiles_are_told_and_masked(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, slidefiles.picture(128, 128), tile=(64, 64), compression="zlib", photometric="rgb"
+    )
+    with tifffile.TiffFile(path) as tif:
+        offset = tif.pages[0].dataoffsets[3]
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * 100)
+    with RemoteReader(path) as reader:
+        with pytest.raises(BadTileError, match="y=64 x=64") as caught:
+            reader.read(0, 0, 0, 128, 128)
+        assert caught.value.window == (0, 64, 64, 64, 64)
+        reader.mask_bad_tiles = True
+        assert (reader.read(0, 0, 0, 128, 128)[:, 64:, 64:] == 0).all()
+        assert reader.bad_windows == {(0, 64, 64, 64, 64)}
+
+
+@pytest.fixture
+def child_that(tmp_path, monkeypatch):
+    """Makes windows at y >= 100 do something else than being read."""
+
+    def make(code):
+        (tmp_path / "sitecustomize.py").write_text(
+            "import os, signal, time\nimport slideunet.readers.base as base\n"
+            "read = base.SlideReader.read\n"
+            f"def hook(self, level, y, *rest):\n    if y >= 100:\n        {code}\n"
+            "    return read(self, level, y, *rest)\nbase.SlideReader.read = hook\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "code,reason",
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crashes .SIGSEGV"),
+        ("time.sleep(60)", "no answer within"),
+        ("import numpy; numpy.ones(2 << 30, 'u1')", "more memory"),
+    ],
+)
+def test_a_child_that_breaks_is_a_bad_tile_and_is_replaced(slide, child_that, code, reason):
+    child_that(code)
+    with RemoteReader(slide, seconds=1) as reader:
+        expected = reader.read(0, 0, 0, 50, 60)
+        with pytest.raises(BadTileError, match=rf"a\.svs: .*y=110 x=5 .*{reason}") as caught:
+            reader.read(0, 110, 5, 20, 30)
+        assert caught.value.window == (0, 110, 5, 20, 30)
+        reader.mask_bad_tiles = True
+        assert (reader.read(0, 110, 5, 20, 30) == 255).all()
+        assert reader.bad_windows == {(0, 110, 5, 20, 30)}
+        np.testing.assert_array_equal(reader.read(0, 0, 0, 50, 60), expected)
+
+
+def test_the_children_end_with_the_reader(slide):
+    reader = RemoteReader(slide, workers=2)
+    pids = [child._process.pid for child in list(reader._idle.queue)]
+    reader.close()
+    reader.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_child_without_a_parent_ends(slide):
+    reader = RemoteReader(slide)
+    child = reader._idle.queue[0]._process
+    child.stdin.close()  # what is left of a parent that was killed
+    end = time.monotonic() + 30
+    while child.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    assert child.poll() == 0
+    reader.close()
+
+
+def test_a_child_killed_by_the_machine_is_replaced(slide):
+    with RemoteReader(slide) as reader:
+        os.kill(reader._idle.queue[0]._process.pid, signal.SIGKILL)
+        with pytest.raises(MemoryError, match=r"a\.svs: .*memory is short"):
+            reader.read(0, 0, 0, 10, 10)
+        assert reader.read(0, 0, 0, 10, 10).shape == (3, 10, 10)

@@ -1,0 +1,129 @@
+"""Only what changed reruns: edit one thing in a finished project, ask what would run."""
+
+import os
+
+import pytest
+import tifffile
+
+SLIDE_RULES = {"segment", "objects", "overlay", "compare", "archive", "verdict"}
+MODEL_RULES = {"train", "evaluate", "summary", *SLIDE_RULES}
+MODULES = "workflow/scripts/slideunet"
+
+
+def touch_everything(project):
+    for path in project.folder.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts and "results" not in path.parts:
+            os.utime(path)
+
+
+def edit(path, line="\nEDITED = 1\n"):
+    def change(project):
+        file = project.folder / path
+        file.write_text(file.read_text() + line)
+
+    return change
+
+
+def configure(**changes):
+    return lambda project: project.configure(**changes)
+
+
+def change_label(project):
+    path = project.folder / "raw" / "a_label.tif"
+    label = tifffile.imread(path)
+    label[:20] = 0
+    tifffile.imwrite(path, label, metadata=None)
+
+
+def replace_slide(project):
+    source = project.folder / "raw" / "two.ome.tif"
+    (project.folder / "raw" / "one.ome.tif").write_bytes(source.read_bytes())
+
+
+def reorder_table(project):
+    path = project.folder / "tables" / "training.tsv"
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, *reversed(rows)]) + "\n")
+
+
+def add_slide(project):
+    project.write_table(
+        "slides",
+        "id image label",
+        "one raw/one.ome.tif raw/one_label.tif",
+        "two raw/two.ome.tif raw/two_label.tif",
+    )
+
+
+def add_training_image(project):
+    project.write_table(
+        "training",
+        "id image label split",
+        "a raw/a.tif raw/a_label.tif train",
+        "b raw/b.tif raw/b_label.tif test",
+        "c raw/c.tif raw/c_label.tif train",
+    )
+
+
+def edit_profile(project):
+    path = project.folder / "profiles" / "local" / "config.yaml"
+    path.write_text(path.read_text() + "\nset-resources:\n  train:\n    mem_mb: 1234\n")
+
+
+TABLE = {
+    "nothing": (lambda project: None, set()),
+    "files touched": (touch_everything, {"index", *SLIDE_RULES}),
+    "comment in a module": (edit(f"{MODULES}/geometry.py", "\n# a comment\n"), set()),
+    "comment in a script": (edit("workflow/scripts/train.py", "\n# a comment\n"), set()),
+    "script of a rule": (edit("workflow/scripts/train.py"), MODEL_RULES),
+    "module of all scripts": (
+        edit(f"{MODULES}/store.py"),
+        {"ingest", "index", "weights", *MODEL_RULES},
+    ),
+    "module of training": (edit(f"{MODULES}/optimisation.py"), MODEL_RULES),
+    "module of weight maps": (edit(f"{MODULES}/border.py"), {"weights", *MODEL_RULES}),
+    "module of inference": (edit(f"{MODULES}/segmentation.py"), SLIDE_RULES),
+    "module of objects": (
+        edit(f"{MODULES}/hull.py"),
+        {"objects", "overlay", "compare", "archive", "verdict"},
+    ),
+    "module of the tables": (edit(f"{MODULES}/slide_failures.py"), {"archive", "verdict"}),
+    "module of the Snakefile": (edit(f"{MODULES}/settings.py"), set()),
+    "config network": (configure(network={"base_channels": 6}), MODEL_RULES),
+    "config augment": (configure(augment={"noise": 0.2}), MODEL_RULES),
+    "config train": (configure(train={"steps": 31}), MODEL_RULES),
+    "config weights": (configure(weights={"preset": "falk2019"}), {"weights", *MODEL_RULES}),
+    "config intensity": (configure(intensity={"high_percentile": 99}), {"index", *MODEL_RULES}),
+    "config classes": (
+        configure(classes=["background", "cell"]),
+        {"ingest", "weights", *MODEL_RULES},
+    ),
+    "config evaluate": (
+        configure(evaluate={"min_area_px": 5}),
+        {"evaluate", "summary", "compare", "archive", "verdict"},
+    ),
+    "config index": (configure(index={"thumbnail_px": 512}), {"index", *SLIDE_RULES}),
+    "config segment: tile size": (configure(segment={"tile_px": 64}), SLIDE_RULES),
+    "config objects": (
+        configure(objects={"min_area_px": 5}),
+        {"objects", "overlay", "compare", "archive", "verdict"},
+    ),
+    "config overlay": (
+        configure(overlay={"outline_rgb": [255, 0, 0]}),
+        {"overlay", "archive", "verdict"},
+    ),
+    "config demo": (configure(demo={"mpp_um": 0.5}), set()),
+    "a training label": (change_label, {"ingest", "weights", *MODEL_RULES}),
+    "a slide": (replace_slide, {"index", *SLIDE_RULES}),
+    "order of the table": (reorder_table, set()),
+    "one more slide": (add_slide, {"index", *SLIDE_RULES}),
+    "one more training image": (add_training_image, {"ingest", "weights", *MODEL_RULES}),
+    "resources of the profile": (edit_profile, set()),
+}
+
+
+@pytest.mark.parametrize("what", TABLE)
+def test_edit_one_thing_and_exactly_these_rules_rerun(finished_project, what):
+    change, expected = TABLE[what]
+    change(finished_project)
+    assert set(finished_project.planned()) == expected

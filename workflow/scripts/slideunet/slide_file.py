@@ -1,0 +1,33 @@
+"""Where a slide's file lies and when it was last changed: beside its manifest, not in it.
+
+The manifest describes the slide's content, so that a slide that is touched or moved, and indexed
+again, leaves the same manifest behind, and nothing that rests on it is made anew.
+"""
+
+import json
+from pathlib import Path
+
+from slideunet import store
+from slideunet.errors import UserError
+
+NAME = "source.json"
+
+
+def write_source(folder: Path, path: str, mtime_ns: int) -> None:
+    """Write NAME into the folder: the slide's path as the table gives it, its time in ns."""
+    store.write_file(folder / NAME, store.to_json({"mtime_ns": mtime_ns, "path": path}))
+
+
+def load_slide(manifest: str | Path) -> dict:
+    """Facts of a slide's manifest, with `path` and `mtime_ns` of its file.
+
+    Raises UserError as store.load does, and where NAME is not there.
+    """
+    facts = store.load(manifest)["facts"]
+    path = store.beside(manifest, NAME)
+    try:
+        return {**facts, **json.loads(path.read_bytes())}
+    except (OSError, ValueError):
+        raise UserError(
+            f"{path}: missing or damaged: remove {manifest} and call again to index the slide anew"
+        ) from None
