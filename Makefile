@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CORES ?= all
 
-.PHONY: help demo test lint format reference lock clean
+.PHONY: help demo test test-slurm test-faults lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -20,7 +20,7 @@ $(VENV)/installed-test: $(VENV)/installed envs/requirements-test.txt
 
 demo: $(VENV)/installed  ## Train on one image, segment a slide, show what came out
 	$(BIN)/snakemake --profile profiles/local --cores $(CORES)
-	@$(MAKE) --no-print-directory results/report.html
+	@$(MAKE) --no-print-directory --silent results/report.html
 	@echo "report:   results/report.html"
 	@echo "overlay:  results/slides/hela/overlay.png"
 	@cat results/verdict.txt
@@ -33,7 +33,14 @@ results/demo/demo.json: $(VENV)/installed
 	$(BIN)/snakemake --profile profiles/local --cores $(CORES) $@
 
 test: $(VENV)/installed-test results/demo/demo.json  ## Run the fast tests: no GPU, no network
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not faults"
+
+test-slurm: $(VENV)/installed-test  ## Run the profile on a throw-away Slurm cluster (Debian: slurm-wlm munge)
+	$(BIN)/python -m pytest tests/slurm -m "not faults" -rs
+
+test-faults: $(VENV)/installed-test results/demo/demo.json  ## Run the heavy tests: kills, full disks, lost controllers
+	$(BIN)/python -m pytest -n 2 tests/unit tests/workflow -m faults
+	$(BIN)/python -m pytest tests/slurm -m faults -rs
 
 lint: $(VENV)/installed-test  ## ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .

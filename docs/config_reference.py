@@ -57,11 +57,12 @@ def rows(rule: dict, values: object, schema: dict, path: str = "") -> list[str]:
         return found
     if path == "models":
         return [
-            "| models.NAME.train_on | list | `[train]` (main) | splits of the training table to train on |",
+            "| models.NAME.train_on | list | `[train]` (main) | splits of the table to train on |",
             "| models.NAME.test_on | list | `[test]` (main) | splits to validate and evaluate on |",
             "| models.NAME.network, .augment, .train | section | | overrides for this model |",
         ]
-    return [f"| {path} | {kind_of(rule)} | `{json.dumps(values)}` | {rule.get('description', '')} |"]
+    about = rule.get("description", "")
+    return [f"| {path} | {kind_of(rule)} | `{json.dumps(values)}` | {about} |"]
 
 
 def reference() -> str:

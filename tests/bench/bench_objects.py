@@ -267,11 +267,13 @@ def main() -> None:
             print(error, file=sys.stderr)
             sys.exit(3)
         return
+    # What is measured and drawn are the stored labels.
+    stages = [stage for stage in STAGES if stage in {*options.only, "labels"}]
     found: dict[int, dict] = {}
     for size in (options.size // 2, options.size):
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
             folder, found[size] = Path(name), {}
-            for stage in ("make", *options.only):
+            for stage in ("make", *stages):
                 python = options.peer_python if stage == "dask_image" else sys.executable
                 found[size][stage] = run(python, folder, size, stage)
                 print(size, stage, found[size][stage], file=sys.stderr, flush=True)

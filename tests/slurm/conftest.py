@@ -1,6 +1,5 @@
 """A Slurm cluster and a small project for each test; skips where Slurm is not installed."""
 
-import importlib.util
 import shutil
 import signal
 import subprocess
@@ -13,21 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 from slurm_cluster import Cluster, missing_programs, wait_for
+from small_project import Project, make_project
 
 HERE = Path(__file__).parent
-
-
-def _small_project():
-    """tests/workflow/conftest.py, which makes and runs a small project."""
-    path = HERE.parent / "workflow" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("small_project", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["small_project"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-small = _small_project()
 
 
 @dataclass
@@ -68,7 +55,7 @@ class Run:
 
 
 @dataclass
-class SlurmProject(small.Project):
+class SlurmProject(Project):
     """A small project whose Snakemake submits to the test's cluster."""
 
     cluster: Cluster = None
@@ -169,7 +156,7 @@ def local_run(project, tmp_path_factory) -> Path:
 
     Training and segmentation take some seconds, so that there is a middle to interrupt them in.
     """
-    made = small.make_project(project, tmp_path_factory.mktemp("local") / "project")
+    made = make_project(project, tmp_path_factory.mktemp("local") / "project")
     made.configure(
         train={"steps": 300, "checkpoint_every_steps": 10, "validate_every_steps": 100},
         segment={"averaging": "all", "shard_px": 128},
@@ -196,7 +183,7 @@ def fresh(finished) -> SlurmProject:
 @pytest.fixture
 def expected(local_run) -> dict[str, bytes]:
     """The results of the local run."""
-    return small.Project(local_run).results()
+    return Project(local_run).results()
 
 
 def _closing(project: SlurmProject) -> Iterator[SlurmProject]:

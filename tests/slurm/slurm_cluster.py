@@ -151,9 +151,11 @@ class Cluster:
         self._spawn("slurmctld", ["slurmctld", "-D", "-i", *(["-c"] if clean else [])])
         wait_for("slurmctld answers", self.answers)
 
-    def kill_controller(self) -> None:
-        """kill -9."""
-        self._kill("slurmctld")
+    def stop_controller(self, kill: bool = False) -> None:
+        """Orderly, or by kill -9, which loses what it has not saved in the last seconds."""
+        process = self.processes["slurmctld"]
+        process.kill() if kill else process.terminate()
+        process.wait(20)
 
     def start_node(self, name: str) -> None:
         """Boot a node."""

@@ -59,7 +59,7 @@ def test_a_missing_account_is_said_and_a_right_one_is_taken(fresh):
     target = "results/images/a.json"
     fresh.fill_in(slurm_partition="paid")
     printed = fresh.start(target, "--retries", "0").wait(120, status=1)
-    assert "AccountNotAllowed" in printed
+    assert "paid allows proj" in printed
     assert "account, partition and limits in the profile" in printed
     assert "trying to guess" not in printed
     assert [job["JobState"] for job in fresh.cluster.jobs_of("ingest")] == ["CANCELLED"]

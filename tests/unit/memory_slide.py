@@ -1,14 +1,17 @@
 """Slides in memory and small networks for the tests of inference; workers can import it."""
 
 import contextlib
+import hashlib
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+import zarr
 from slideunet.engine import Member
 from slideunet.network import UNet, initialise
 from slideunet.segmentation import Request, segment_slide
+from slideunet.shard_store import NAME
 
 SETTINGS = {
     "tile_px": 32,
@@ -145,3 +148,18 @@ def reflected(values: np.ndarray, around) -> np.ndarray:
         mode = "edge" if values.shape[axis] == 1 else "reflect"
         values = np.pad(values, pad, mode=mode)
     return values
+
+
+def arrays(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and class map of level 0."""
+    group = zarr.open_group(str(folder / NAME), mode="r")
+    return group["0"][...], group["labels/classes/0"][...]
+
+
+def digest(folder: Path, name: str = NAME) -> str:
+    """Of all files of a store: names and bytes."""
+    root = folder / name
+    sha = hashlib.sha256()
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        sha.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return sha.hexdigest()

@@ -8,10 +8,10 @@ import numpy as np
 import openslide
 import pytest
 import slidefiles
+import slideformats
 import tifffile
 from PIL import Image
 from slideunet.errors import SlideError
-from slideunet.readers.dicom import DicomReader
 from slideunet.readers.open import open_slide
 
 DATA = Path(os.environ["UNET_SLIDES_DATA"]) if "UNET_SLIDES_DATA" in os.environ else None
@@ -81,7 +81,7 @@ def test_aperio_tiles_that_were_never_scanned_are_white(tmp_path):
 
 def test_hamamatsu_ndpi(tmp_path):
     rgb = slidefiles.picture(300, 416)
-    slidefiles.write_ndpi(tmp_path / "a.ndpi", rgb)
+    slideformats.write_ndpi(tmp_path / "a.ndpi", rgb)
     reader, shapes, pixels = look(tmp_path / "a.ndpi")
     assert (reader.format, shapes) == ("ndpi", [(300, 416, 1.0), (150, 208, 2.0)])
     assert (reader.tile_px, reader.mpp_um) == ((16, 208), (0.5, 0.5))
@@ -140,7 +140,7 @@ def test_trestle(tmp_path):
 
 def test_mirax(tmp_path):
     rgb = slidefiles.picture(512, 768)
-    slidefiles.write_mrxs(tmp_path / "a.mrxs", rgb)
+    slideformats.write_mrxs(tmp_path / "a.mrxs", rgb)
     reader, shapes, pixels = look(tmp_path / "a.mrxs")
     assert (reader.name, reader.format, shapes) == ("openslide", "mirax", [(512, 768, 1.0)])
     assert (reader.mpp_um, reader.objective_power) == ((0.5, 0.5), 20)
@@ -188,45 +188,57 @@ def test_a_printers_resolution_is_no_pixel_size(tmp_path):
     assert look(tmp_path / "a.tif")[0].mpp_um is None
 
 
-def test_dicom_by_openslide_and_by_pydicom(tmp_path):
+def test_dicom_series(tmp_path):
+    """From any of its files or the folder; the label beside it is left; as OpenSlide has it."""
     big = slidefiles.picture(520, 700)
-    slidefiles.write_dicom(tmp_path / "a.dcm", big)
-    slidefiles.write_dicom(tmp_path / "b.dcm", np.ascontiguousarray(big[::2, ::2]))
-    slidefiles.write_dicom(tmp_path / "c.dcm", big[:256, :256], kind="LABEL")
+    slideformats.write_dicom(tmp_path / "a.dcm", big)
+    slideformats.write_dicom(tmp_path / "b.dcm", np.ascontiguousarray(big[::2, ::2]))
+    slideformats.write_dicom(tmp_path / "c.dcm", big[:256, :256], kind="LABEL")
     shapes = [(520, 700, 1.0), (260, 350, 2.0)]
     for path in (tmp_path, tmp_path / "a.dcm", tmp_path / "b.dcm"):
         reader, found, pixels = look(path)
-        assert (reader.name, reader.format, found) == ("openslide", "dicom", shapes)
+        assert (reader.name, reader.format, found) == ("pydicom", "dicom", shapes)
         assert (reader.mpp_um, reader.objective_power) == ((0.5, 0.5), 20)
         assert error(pixels, big) < JPEG_ERROR
-        with DicomReader(path) as other:
-            assert [(v.height, v.width, v.downsample) for v in other.levels] == shapes
-            assert (other.mpp_um, other.objective_power) == ((0.5, 0.5), 20)
-            np.testing.assert_array_equal(other.read(0, 0, 0, 520, 700), pixels)
+    np.testing.assert_array_equal(pixels, openslide_pixels(tmp_path / "a.dcm"))
+
+
+def test_dicom_of_grey_frames_without_compression(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 4000, (300, 400), np.uint16)
+    slideformats.write_dicom(tmp_path / "a.dcm", grey)
+    reader, _, pixels = look(tmp_path / "a.dcm")
+    assert (reader.channels, reader.codec) == (["grey"], "uncompressed")
+    np.testing.assert_array_equal(pixels[0], grey)
+
+
+def test_dicom_with_frames_only_where_tissue_is(tmp_path):
+    slideformats.write_dicom(tmp_path / "a.dcm", RGB, tile=128, leave_out={(0, 1), (2, 3)})
+    pixels = look(tmp_path / "a.dcm")[2]
+    assert (pixels[:, :128, 128:256] == 255).all() and (pixels[:, 256:, 384:] == 255).all()
+    assert error(pixels[:, 128:256], RGB[128:256]) < JPEG_ERROR
 
 
 def test_dicom_label_is_not_the_slide(tmp_path):
-    slidefiles.write_dicom(tmp_path / "a.dcm", RGB, kind="LABEL")
+    slideformats.write_dicom(tmp_path / "a.dcm", RGB, kind="LABEL")
     with pytest.raises(SlideError, match="only the slide's label"):
         open_slide(tmp_path / "a.dcm")
 
 
 def test_dicom_that_does_not_say_where_its_frames_lie(tmp_path):
     """In rows: taken from the picture itself; noise has no order and is refused."""
-    slidefiles.write_dicom(tmp_path / "a.dcm", slidefiles.picture(512, 768), organised=False)
-    with DicomReader(tmp_path / "a.dcm") as reader:
-        assert error(reader.read(0, 0, 0, 512, 768), slidefiles.picture(512, 768)) < JPEG_ERROR
+    slideformats.write_dicom(tmp_path / "a.dcm", slidefiles.picture(512, 768), organised=False)
+    assert error(look(tmp_path / "a.dcm")[2], slidefiles.picture(512, 768)) < JPEG_ERROR
     noise = np.random.default_rng(0).integers(0, 255, (512, 768, 3), np.uint8)
-    slidefiles.write_dicom(tmp_path / "b.dcm", noise, organised=False)
+    slideformats.write_dicom(tmp_path / "b.dcm", noise, organised=False)
     with pytest.raises(SlideError, match="where its frames lie"):
-        DicomReader(tmp_path / "b.dcm")
+        open_slide(tmp_path / "b.dcm")
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_ome_zarr(tmp_path, version):
     channels = np.random.default_rng(0).integers(0, 4000, (2, 300, 400), np.uint16)
     colours = ["00FFFF", "FF00FF"]
-    slidefiles.write_omezarr(tmp_path / "a", channels, version=version, colours=colours)
+    slideformats.write_omezarr(tmp_path / "a", channels, version=version, colours=colours)
     reader, shapes, pixels = look(tmp_path / "a")
     assert (reader.name, shapes, reader.mpp_um) == ("zarr", TWO_LEVELS, (0.5, 0.5))
     assert (reader.format, reader.channels) == (f"ome-zarr {version}", colours)
@@ -235,7 +247,7 @@ def test_ome_zarr(tmp_path, version):
 
 def test_ome_zarr_in_colour(tmp_path):
     colours = ["FF0000", "00FF00", "0000FF"]
-    slidefiles.write_omezarr(tmp_path / "a", slidefiles.channels_first(RGB), colours=colours)
+    slideformats.write_omezarr(tmp_path / "a", slidefiles.channels_first(RGB), colours=colours)
     reader, _, pixels = look(tmp_path / "a")
     assert reader.channels == ["red", "green", "blue"]
     np.testing.assert_array_equal(pixels, slidefiles.channels_first(RGB))

@@ -1,13 +1,14 @@
 """What is no slide, or a hostile one: one line with file and reason, bounded work, no crash."""
 
-import json
 import os
 import struct
 import zlib
 
 import numpy as np
 import pytest
+import slideencodings
 import slidefiles
+import slideformats
 import tifffile
 from slideunet.errors import SlideError
 from slideunet.readers import tiff_check, tiled
@@ -23,7 +24,7 @@ def refusal(path):
             reader.read(level, 0, 0, min(shape.height, 4096), min(shape.width, 4096))
     line = str(caught.value)
     assert line.startswith(f"{path}") and "\n" not in line
-    return line
+    return line.replace(str(path), "")  # the test's name is in the path
 
 
 def tiff(path, image=RGB, **options):
@@ -80,7 +81,7 @@ def test_more_directories_than_a_slide_has(tmp_path, monkeypatch):
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         for _ in range(21):
             tif.write(RGB[:16, :16], metadata=None)
-    assert "directories" in refusal(tmp_path / "a.tif")
+    assert "more than 20 directories" in refusal(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("size", [2**31 - 1, 400_000])
@@ -89,9 +90,14 @@ def test_sizes_that_the_file_cannot_hold(tmp_path, size):
         tiff(tmp_path / "a.tif", **options)
         overwrite_tag(tmp_path / "a.tif", 0, 256, size)
         overwrite_tag(tmp_path / "a.tif", 0, 257, size)
-        assert any(
-            word in refusal(tmp_path / "a.tif") for word in ("claims", "needs", "pieces", "decode")
-        )
+        reason = refusal(tmp_path / "a.tif")
+        assert any(word in reason for word in ("claims", "needs", "pieces"))
+
+
+def test_fewer_tiles_than_the_picture_needs(tmp_path):
+    tiff(tmp_path / "a.tif", tile=(64, 64))
+    overwrite_tag(tmp_path / "a.tif", 0, 257, 300)
+    assert "has 20 of the 25 tiles" in refusal(tmp_path / "a.tif")
 
 
 def test_a_strip_too_large_to_decode_at_once(tmp_path, monkeypatch):
@@ -102,6 +108,12 @@ def test_a_strip_too_large_to_decode_at_once(tmp_path, monkeypatch):
     tiff(tmp_path / "a.tif", rgb, rowsperstrip=600)  # uncompressed: read row by row
     with open_slide(tmp_path / "a.tif") as reader:
         assert reader.read(0, 10, 10, 50, 60).shape == (3, 50, 60)
+
+
+def test_a_tile_far_larger_than_the_picture(tmp_path):
+    tiff(tmp_path / "a.tif", RGB[:64, :64], tile=(64, 64), compression="zlib")
+    overwrite_tag(tmp_path / "a.tif", 0, 322, 2**20)
+    assert "pieces of 64 x 1048576" in refusal(tmp_path / "a.tif")
 
 
 def test_a_jpeg_much_larger_than_its_tile(tmp_path):
@@ -179,102 +191,14 @@ def test_png_that_claims_too_much(tmp_path):
     assert "damaged" in refusal(tmp_path / "b.png")
 
 
-def zarr_store(tmp_path, version="0.5"):
-    path = tmp_path / "store"
-    slidefiles.write_omezarr(path, slidefiles.channels_first(RGB), version=version)
-    return path
-
-
-def change(file, function):
-    content = json.loads(file.read_text())
-    function(content)
-    file.write_text(json.dumps(content))
-
-
-@pytest.mark.parametrize("where", ["../outside", "/etc", "0/../../x", "", "a//b"])
-def test_zarr_levels_outside_the_store(tmp_path, where):
-    path = zarr_store(tmp_path)
-
-    def move(content):
-        content["attributes"]["ome"]["multiscales"][0]["datasets"][0]["path"] = where
-
-    change(path / "zarr.json", move)
-    assert "store" in refusal(path)
-
-
-def test_zarr_with_codecs_that_run_code(tmp_path):
-    path = zarr_store(tmp_path, "0.4")
-    change(path / "0/.zarray", lambda c: c.update(filters=[{"id": "pickle"}]))
-    assert "codecs" in refusal(path)
-    change(path / "0/.zarray", lambda c: c.update(filters=None, dtype="|O"))
-    assert "not numbers" in refusal(path)
-    path = zarr_store(tmp_path / "new")
-    change(path / "0/zarr.json", lambda c: c.update(codecs=[{"name": "numcodecs.pickle"}]))
-    assert "codecs" in refusal(path)
-
-
-def test_zarr_with_absurd_shapes(tmp_path):
-    path = zarr_store(tmp_path, "0.4")
-    change(path / "0/.zarray", lambda c: c.update(chunks=[3, 10**6, 10**6]))
-    assert "too large" in refusal(path)
-    change(
-        path / "0/.zarray", lambda c: c.update(chunks=[1, 64, 64], shape=[3, 2 * 10**6, 3 * 10**6])
-    )
-    assert "claims" in refusal(path)
-    change(path / "0/.zarray", lambda c: c.update(shape=[3, -5, 300]))
-    assert "shape" in refusal(path)
-
-
-def test_zarr_that_is_linked_elsewhere(tmp_path):
-    path = zarr_store(tmp_path, "0.4")
-    (path / "1").rename(tmp_path / "elsewhere")
-    (path / "1").symlink_to(tmp_path / "elsewhere")
-    assert "outside" in refusal(path)
-
-
-def test_zarr_that_is_no_slide(tmp_path):
-    path = zarr_store(tmp_path, "0.4")
-    change(path / ".zattrs", lambda c: c.update({"image-label": {}}))
-    assert "label image" in refusal(path)
-    change(path / ".zattrs", lambda c: (c.pop("image-label"), c.pop("multiscales")))
-    assert "metadata" in refusal(path)
-
-
-def test_zarr_with_a_damaged_chunk(tmp_path):
-    path = zarr_store(tmp_path)
-    chunk = next(file for file in sorted((path / "0/c").rglob("*")) if file.is_file())
-    data = bytearray(chunk.read_bytes())
-    data[40] ^= 255
-    chunk.write_bytes(data)
-    assert "does not decode" in refusal(path)
-
-
-def test_mirax_index_that_names_files_elsewhere(tmp_path):
-    slidefiles.write_mrxs(tmp_path / "a.mrxs", slidefiles.picture(256, 256))
-    index = tmp_path / "a/Slidedat.ini"
-    index.write_text(index.read_text().replace("=Data0000.dat", "=../../etc/passwd"))
-    assert "elsewhere" in refusal(tmp_path / "a.mrxs")
-    index.unlink()
-    assert "missing" in refusal(tmp_path / "a.mrxs")
-
-
-def test_dicom_that_is_damaged_or_no_slide(tmp_path):
-    slidefiles.write_dicom(tmp_path / "a.dcm", RGB)
-    data = (tmp_path / "a.dcm").read_bytes()
-    (tmp_path / "a.dcm").write_bytes(data[: len(data) // 2])
-    refusal(tmp_path / "a.dcm")
-    (tmp_path / "a.dcm").write_bytes(data.replace(b".77.1.6", b".77.1.4"))
-    assert "not of a whole slide" in refusal(tmp_path / "a.dcm")
-
-
 WRITERS = {
     "svs": lambda path: slidefiles.write_svs(path, RGB, tile=64),
     "tif": lambda path: slidefiles.write_pyramid(path, RGB, compression="zlib", tile=(64, 64)),
-    "ndpi": lambda path: slidefiles.write_ndpi(path, slidefiles.picture(160, 208)),
+    "ndpi": lambda path: slideformats.write_ndpi(path, slidefiles.picture(160, 208)),
     "scn": lambda path: slidefiles.write_scn(path, RGB),
     "ome.tif": lambda path: slidefiles.write_ome(path, slidefiles.channels_first(RGB), 2),
-    "dcm": lambda path: slidefiles.write_dicom(path, RGB, tile=64),
-    "png": dict(slidefiles.encodings(RGB))["png"],
+    "dcm": lambda path: slideformats.write_dicom(path, RGB, tile=64),
+    "png": slideencodings.encodings(RGB)["png"],
 }
 
 

@@ -56,13 +56,23 @@ def test_tables_hold_each_slide_and_each_failure_once(results):
 
 def test_the_run_fails_and_counts(results):
     slide_failures.write_tables(str(results), ["bad", "good"], [])
-    paths = [str(results / name) for name in ("archive.tsv", "failures.tsv", "verdict.txt")]
+    (results / "summary.tsv").write_text("model\tforeground_iou\tobject_f1\nmain\t0.86\t0.7\n")
+    paths = {
+        "archive": str(results / "archive.tsv"),
+        "failures": str(results / "failures.tsv"),
+        "evaluation": str(results / "summary.tsv"),
+        "verdict": str(results / "verdict.txt"),
+    }
     with pytest.raises(UserError, match="1 slides done, 1 failed"):
-        slide_failures.judge(*paths)
+        slide_failures.judge(**paths)
     assert not (results / "verdict.txt").exists()
+    manifest(results, "good", "accuracy", facts={"object_f1": 0.875})
     slide_failures.write_tables(str(results), ["good"], [])
-    slide_failures.judge(*paths)
-    assert "1 slides done, 0 failed" in (results / "verdict.txt").read_text()
+    slide_failures.judge(**paths)
+    verdict = (results / "verdict.txt").read_text()
+    assert "1 done, 0 failed" in verdict
+    assert "network main: foreground IoU 0.86, object F1 0.7" in verdict
+    assert "slide good: object F1 0.875" in verdict
 
 
 def test_failed_manifests_are_set_aside_and_others_left(results):

@@ -48,8 +48,9 @@ def test_a_job_that_comes_back_is_not_gone():
 
 def test_a_job_that_can_t_start_is_stuck_once_that_lasts():
     states = JobStates()
-    reasons = {"1": "AccountNotAllowed", "2": "Priority", "3": "Resources"}
-    assert [states.stuck(reasons) for _ in range(3)] == [[], [], ["1"]]
+    unknown = "Job's account not known, so it can't use this partition (paid allows proj)"
+    reasons = {"1": unknown, "2": "Priority", "3": "Resources", "4": "PartitionTimeLimit"}
+    assert [list(states.stuck(reasons)) for _ in range(3)] == [[], [], ["1", "4"]]
 
 
 @pytest.mark.parametrize(

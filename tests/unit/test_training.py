@@ -16,7 +16,7 @@ from slideunet.errors import UserError
 from slideunet.loss import weighted_cross_entropy
 from slideunet.training import Training, train
 from slideunet.training_data import AnnotatedImage
-from training_cases import CLASS_WEIGHTS, discs, equal, settings
+from training_cases import CLASS_WEIGHTS, NO_AUGMENTATION, discs, equal, settings
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,7 @@ from slideunet import slurm_start
 # A cluster tells all processes of a job that its end is near (SIGTERM, SIGUSR1). The script saves
 # its work then, for which the shell and the Snakemake around it have to live on.
 if workflow.remote_exec:
-    if "SLURM_JOB_ID" in os.environ:
-        os.environ["UNET_SLIDES_SLURM_JOB"] = os.environ["SLURM_JOB_ID"]
+    os.environ.update(UNET_SLIDES_SLURM_JOB=os.environ.get("SLURM_JOB_ID", ""))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     shell.prefix("set -euo pipefail; trap '' TERM USR1; ")
 

@@ -1,6 +1,7 @@
 # Where the night stands: one row for each slide, the failures, the exit status.
-# Needs: all manifests of all slides.
-# Makes: RESULTS/archive.tsv, RESULTS/failures.tsv; RESULTS/verdict.txt only if no slide failed.
+# Needs: all manifests of all slides; RESULTS/evaluation/summary.tsv.
+# Makes: RESULTS/archive.tsv, RESULTS/failures.tsv; RESULTS/verdict.txt only if no slide failed (with the
+#        measured accuracy).
 
 
 rule archive:
@@ -37,6 +38,7 @@ rule verdict:
     input:
         archive=f"{RESULTS}/archive.tsv",
         failures=f"{RESULTS}/failures.tsv",
+        evaluation=f"{RESULTS}/evaluation/summary.tsv",
     output:
         verdict=f"{RESULTS}/verdict.txt",
     log:

@@ -8,5 +8,6 @@ if __name__ == "__main__":
         judge(
             archive=snakemake.input.archive,
             failures=snakemake.input.failures,
+            evaluation=snakemake.input.evaluation,
             verdict=snakemake.output.verdict,
         )

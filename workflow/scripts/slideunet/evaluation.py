@@ -12,8 +12,10 @@ from slideunet.metrics.pixels import class_dice, class_iou, confusion, wrong_sha
 from slideunet.pictures import overlay, shrunk, to_rgb
 
 IGNORE_CLASS = 255  # pixels that nobody annotated
-# The picture shows this many images, each at most so large.
-SHOWN, SHOWN_PX = 4, 700
+# The picture shows this many images, each shrunk to so many pixels: about as many as a panel of
+# PANEL_INCHES has at DOTS_PER_INCH, so that no outline of one pixel gets lost.
+SHOWN, SHOWN_PX = 4, 520
+PANEL_INCHES, DOTS_PER_INCH = 4.4, 130
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,9 @@ def draw(path: Path, shown: list[Shown]) -> None:
     from matplotlib.figure import Figure
 
     shown = shown[:SHOWN]
-    heights = [3.2 * row.pixels.shape[1] / row.pixels.shape[2] + 0.4 for row in shown]
-    figure = Figure(figsize=(9.6, sum(heights)), dpi=140, layout="constrained")
+    heights = [PANEL_INCHES * row.pixels.shape[1] / row.pixels.shape[2] + 0.4 for row in shown]
+    size = 3 * PANEL_INCHES, sum(heights)
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
     grid = figure.subplots(len(shown), 3, squeeze=False, gridspec_kw={"height_ratios": heights})
     for axes, row in zip(grid, shown, strict=True):
         rgb = to_rgb(row.pixels)
@@ -115,7 +118,7 @@ def draw(path: Path, shown: list[Shown]) -> None:
         pictures = (rgb, overlay(rgb, row.label), overlay(rgb, unknown))
         for axis, picture, title in zip(axes, pictures, titles, strict=True):
             axis.imshow(shrunk(picture, SHOWN_PX), interpolation="nearest")
-            axis.set_title(title, fontsize=8)
+            axis.set_title(title, fontsize=10)
             axis.axis("off")
     # Without the version of matplotlib: equal pictures give equal bytes.
     FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})

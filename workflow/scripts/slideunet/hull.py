@@ -9,7 +9,7 @@ import numpy as np
 
 FAR = np.int64(2**40)  # stands for "no point in this row"
 # Rows of the padded matrices are as long as the tallest object of a batch: so many cells at most.
-BATCH_CELLS = 2_000_000
+BATCH_CELLS = 500_000
 
 
 def convex_areas(

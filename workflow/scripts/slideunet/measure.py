@@ -2,9 +2,9 @@
 
 The slide is read block by block; what is summed up of an object merges across blocks exactly
 (`sums`), so the answer doesn't depend on the block size. Rows come out in batches, in the order of
-ids, as soon as all objects before them are complete; what stays in memory are the sums (some 300
-bytes per object, 100 per channel) of the objects that reach into the next band or wait for one
-that does, and the outermost pixels of each row of those.
+ids, as soon as all objects before them are complete. Memory holds the sums (some 300 bytes per
+object, 100 per channel, and the outermost pixels of each of its rows) of the objects of one row of
+blocks, of those that reach beyond it, and the numbers of those that wait for one that does.
 """
 
 from collections.abc import Iterator

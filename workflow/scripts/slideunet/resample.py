@@ -138,7 +138,8 @@ def _weigh(pixels: np.ndarray, taps: np.ndarray, weights: np.ndarray, axis: int)
     total = None
     for k in range(taps.shape[1]):
         weight = weights[:, k].reshape(shape)
-        part = np.take(pixels, taps[:, k], axis=axis) * weight
+        with np.errstate(invalid="ignore"):
+            part = np.take(pixels, taps[:, k], axis=axis) * weight
         if pixels.dtype.kind == "f":  # 0 times infinity would leak from beyond the pixel
             part = np.where(weight == 0, weight.dtype.type(0), part)
         total = part if total is None else np.add(total, part, out=total)

@@ -43,8 +43,7 @@ def set_aside(results: str) -> list[str]:
     """
     renamed = []
     try:
-        with open(Path(results) / "failures.tsv", newline="", encoding="utf-8") as file:
-            slides = [row["slide"] for row in csv.DictReader(file, delimiter="\t")]
+        slides = [row["slide"] for row in _table(str(Path(results) / "failures.tsv"))]
     except (FileNotFoundError, KeyError):
         return renamed
     for slide in slides:
@@ -84,18 +83,36 @@ def write_tables(results: str, slides: list[str], refused: list[dict]) -> tuple[
     return len(rows) + len(refused) - failed, failed
 
 
-def judge(archive: str, failures: str, verdict: str) -> None:
-    """Raise UserError, with the counts, where slides failed; else write the verdict file."""
-    with open(failures, newline="", encoding="utf-8") as file:
-        failed = len(list(csv.DictReader(file, delimiter="\t")))
-    with open(archive, newline="", encoding="utf-8") as file:
-        done = sum(row["status"] == "done" for row in csv.DictReader(file, delimiter="\t"))
+def judge(*, archive: str, failures: str, evaluation: str, verdict: str) -> None:
+    """Raise UserError, with the counts, where slides failed; else write the verdict file.
+
+    The verdict says how many slides are done and, a line each, how good networks and slides are.
+    """
+    rows = _table(archive)
+    failed = len(_table(failures))
+    done = sum(row["status"] == "done" for row in rows)
     if failed:
         raise UserError(
             f"{done} slides done, {failed} failed: {failures} says why; "
             "the same command tries the failed ones again"
         )
-    Path(verdict).write_text(f"{done} slides done, 0 failed\n")
+    lines = [f"slides:   {done} done, 0 failed"]
+    lines += [
+        f"network {row['model']}: foreground IoU {row['foreground_iou']}, object F1 "
+        f"{row['object_f1']} on held-out images"
+        for row in _table(evaluation)
+    ]
+    lines += [
+        f"slide {row['slide']}: object F1 {row['object_f1']} against its reference"
+        for row in rows
+        if row["object_f1"]
+    ]
+    Path(verdict).write_text("".join(f"{line}\n" for line in lines))
+
+
+def _table(path: str) -> list[dict]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
 
 
 def close(results: str, slides: list[str], refused: list[dict]) -> None:

@@ -37,16 +37,12 @@ PASSING = {"NODE_FAIL", "PREEMPTED"}
 # Ends that the plugin would take for "still running".
 FAILED = {"REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL", "SPECIAL_EXIT", "STOPPED"}
 # Reasons for waiting that no time cures: such a job would keep the run from ending.
-NEVER = {
-    "AccountNotAllowed",
-    "BadConstraints",
-    "DependencyNeverSatisfied",
-    "InvalidAccount",
-    "InvalidQOS",
-    "PartitionNodeLimit",
-    "PartitionTimeLimit",
-    "QOSNotAllowed",
-}
+NEVER = re.compile(
+    "account not known|can't use this partition|not permitted|Account ?NotAllowed|QOS ?NotAllowed|"
+    "InvalidAccount|InvalidQOS|BadConstraints|NeverSatisfied|PartitionTimeLimit|PartitionNodeLimit|"
+    "launch.failed.requeued.held"  # the node could not start it: as a new job it can go elsewhere
+)
+PENDING_REASONS = "squeue --noheader --states=PENDING --format=%i|%r --name={}"
 # The plugin's word for a job that is gone: Snakemake then looks whether its outputs are there.
 GONE = "UNKNOWN"
 
@@ -75,9 +71,11 @@ class JobStates:
                 result[job] = GONE
         return result
 
-    def stuck(self, reasons: dict[str, str]) -> list[str]:
+    def stuck(self, reasons: dict[str, str]) -> dict[str, str]:
         """Those of the waiting jobs that will never start. `reasons`: job id -> why it waits."""
-        return [job for job, why in reasons.items() if why in NEVER and self._lasts(job, why)]
+        return {
+            job: why for job, why in reasons.items() if NEVER.search(why) and self._lasts(job, why)
+        }
 
     def _lasts(self, job: str, state: str) -> bool:
         self._odd[job, state] += 1
@@ -109,26 +107,15 @@ def install(executor: object) -> None:
             if answer is not None:
                 if told:
                     logger.info("Slurm answers again.")
-                await cancel_stuck(answer, logger)
+                if "PENDING" in answer.values():
+                    ask = PENDING_REASONS.format(executor.run_uuid)
+                    cancel_stuck(states.stuck((await query(ask, logger))[0] or {}), logger)
                 return states.translate(answer), seconds
             if not told:
                 logger.warning("Slurm does not answer: waiting for it, jobs go on meanwhile.")
                 told = True
             await asyncio.sleep(AGAIN_SECONDS)
         return {}, 0.0  # Snakemake is being stopped
-
-    async def cancel_stuck(answer: dict[str, str], logger: object) -> None:
-        if "PENDING" not in answer.values():
-            return
-        reasons, _ = await query(
-            f"squeue --noheader --states=PENDING --format=%i|%r --name={executor.run_uuid}", logger
-        )
-        for job in states.stuck(reasons or {}):
-            logger.warning(
-                f"Slurm would never start job {job} ({reasons[job]}): cancelled. "
-                "Look at account, partition and limits in the profile."
-            )
-            subprocess.run(["scancel", job], check=False)
 
     def get_min_job_age() -> int | None:
         # Asked before each query: a controller that is away must not make the plugin turn from
@@ -157,6 +144,16 @@ def install(executor: object) -> None:
     executor.run_job = run_job
     executor.get_job_args = get_job_args
     executor.additional_general_args = lambda: "--executor local"
+
+
+def cancel_stuck(reasons: dict[str, str], logger: object) -> None:
+    """Cancel jobs that will never start, and say why. `reasons`: job id -> why it waits."""
+    for job, why in reasons.items():
+        logger.warning(
+            f"Slurm would never start job {job} ({why}): cancelled, and tried again. "
+            "If that repeats look at account, partition and limits in the profile."
+        )
+        subprocess.run(["scancel", job], check=False)
 
 
 def wait_for_controller(wanted: Callable[[], bool]) -> None:

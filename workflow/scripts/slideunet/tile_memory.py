@@ -91,7 +91,7 @@ def _cgroup_mb(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> 
 def tile_bytes(network: UNet, input_yx: tuple[int, int], itemsize: int, device: str) -> int:
     """Upper estimate of the memory that one tile's forward pass takes."""
     pixels = input_yx[0] * input_yx[1]
-    base = network.down[0].second.out_channels
+    base = len(next(network.parameters()))  # features of the first convolution
     activations = ACTIVATIONS[device] * base * itemsize
     # The input as float32, twice in the network's precision; scores, probabilities, the mean over
     # views and its quantisation, all float32.

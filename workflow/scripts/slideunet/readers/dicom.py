@@ -1,4 +1,4 @@
-"""DICOM slide microscopy read with pydicom, for files that OpenSlide refuses.
+"""DICOM slide microscopy read with pydicom.
 
 Takes the instances of one series that lie in one folder, a level each; nothing that a file names
 is followed. Frames lie on the grid of TILED_FULL or where their plane positions say

@@ -77,13 +77,8 @@ def _open_folder(path: str) -> SlideReader:
 
 
 def _open_dicom(path: str) -> SlideReader:
-    from slideunet.readers.dicom import DicomReader, series_files
-    from slideunet.readers.openslide import OpenSlideReader
+    # Not OpenSlide: it reads the same pixels of the files it takes (a test compares them), refuses
+    # grey and silent ones, and crashes on damaged ones.
+    from slideunet.readers.dicom import DicomReader
 
-    try:
-        return OpenSlideReader(path, file=str(series_files(path)[0]))
-    except SlideError as refused:
-        try:
-            return DicomReader(path)
-        except SlideError as error:
-            raise SlideError(f"{error} ({str(refused).removeprefix(f'{path}: ')})") from error
+    return DicomReader(path)

@@ -1,4 +1,4 @@
-"""Slides read by OpenSlide: MRXS, Trestle, Ventana BIF, Zeiss CZI, Sakura, DICOM, Hamamatsu VMS.
+"""Slides read by OpenSlide: MRXS, Trestle, Ventana BIF, Zeiss CZI, Sakura, Hamamatsu VMS.
 
 OpenSlide puts overlapping tiles in place, which tifffile does not. Regions are cut on a fixed grid
 of each level, so a window is the same whatever was asked before. What was never scanned is filled
@@ -24,22 +24,20 @@ _INI_FILE = re.compile(rb"^\s*(?:FILE_\d+|INDEXFILE|(?:Image|Map|Macro|Opt)\w*Fi
 class OpenSlideReader(TiledReader):
     """A slide that OpenSlide reads.
 
-    `why`: the reason why tifffile can't, for the message; `file`: one of its files, where `path`
-    is a folder. Raises SlideError with OpenSlide's reason.
+    `why`: the reason why tifffile can't, for the message. Raises SlideError with its reason.
     """
 
     name = "openslide"
 
-    def __init__(self, path: str, why: str = "", file: str | None = None):
+    def __init__(self, path: str, why: str = ""):
         super().__init__(path)
         import openslide  # 30 ms and a native library: only where it is needed
 
         self._library = openslide
         self._lock = threading.Lock()
-        self._file = file or self.path
-        _refuse_paths(self._file)
+        _refuse_paths(self.path)
         try:
-            self._slide = openslide.OpenSlide(self._file)
+            self._slide = openslide.OpenSlide(self.path)
         except openslide.OpenSlideUnsupportedFormatError as error:
             reason = why or "no format that is known here"
             raise SlideError(f"{self.path}: {reason}; OpenSlide doesn't know it either") from error
@@ -70,7 +68,7 @@ class OpenSlideReader(TiledReader):
         self.levels = levels_of(self.path, shapes)
         self._downsamples = [float(d) for d in self._slide.level_downsamples]
         self.grids = [(_BLOCK_PX, _BLOCK_PX)] * len(shapes)
-        self.check_sizes(_bytes_around(self._file))
+        self.check_sizes(_bytes_around(self.path))
 
     def _decode(self, level: int, row: int, column: int) -> np.ndarray:
         y, x = row * _BLOCK_PX, column * _BLOCK_PX
@@ -83,7 +81,7 @@ class OpenSlideReader(TiledReader):
         except self._library.OpenSlideError:
             # After an error the handle answers nothing but this error: the next tile needs another.
             with self._lock:
-                self._slide = self._library.OpenSlide(self._file)
+                self._slide = self._library.OpenSlide(self.path)
             raise
         pixels = np.moveaxis(np.asarray(region), -1, 0)
         colour, alpha = pixels[:3], pixels[3]
@@ -108,7 +106,7 @@ def _bytes_around(path: str) -> int:
     """Bytes of the file and, for formats that keep the pixels beside it, of its folder."""
     folder = os.path.splitext(path)[0] if path.lower().endswith(".mrxs") else os.path.dirname(path)
     total = os.path.getsize(path)
-    if path.lower().endswith((".mrxs", ".vms", ".vmu", ".dcm")) and os.path.isdir(folder or "."):
+    if path.lower().endswith((".mrxs", ".vms", ".vmu")) and os.path.isdir(folder or "."):
         total += sum(e.stat().st_size for e in os.scandir(folder or ".") if e.is_file())
     return total
 

@@ -70,8 +70,7 @@ class TiledReader(SlideReader):
                     f"{self.path}: level {index} claims {level.height} x {level.width} pixels, "
                     f"and the file has {file_bytes} bytes"
                 )
-            height, width = min(grid[0], level.height), min(grid[1], level.width)
-            if height * width * channels * itemsize > TILE_BYTES_MAX:
+            if grid[0] * grid[1] * channels * itemsize > TILE_BYTES_MAX:
                 raise SlideError(
                     f"{self.path}: level {index} is stored in pieces of {grid[0]} x {grid[1]} "
                     f"pixels, more than {TILE_BYTES_MAX >> 20} MB to decode at once; convert it "

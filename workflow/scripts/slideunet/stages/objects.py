@@ -12,8 +12,8 @@ from slideunet.geojson import Style, qupath_placement, write_geojson
 from slideunet.label_pyramid import create_label_image, write_levels
 from slideunet.labels import Instances, Rules, find_instances, write_instances
 from slideunet.measure import measure_objects
-from slideunet.object_source import object_map
 from slideunet.object_table import write_anndata, write_table
+from slideunet.probability import ThresholdedClasses
 from slideunet.seeds import Split
 from slideunet.signals import Sources
 from slideunet.slide_array import open_array, scale_of
@@ -43,7 +43,10 @@ def objects(*, slide: str, segmentation: str, manifest: str, settings: dict, cod
         segmented = store.load(segmentation)["facts"]
         found = open_group(store.beside(segmentation, "segmentation.ome.zarr"))
         options = settings["objects"]
-        map_of_objects = object_map(found, options["source"], options["threshold"])
+        if options["source"] == "classes":
+            map_of_objects = found["labels/classes/0"]
+        else:
+            map_of_objects = ThresholdedClasses(found["0"], options["threshold"])
         instances = find_instances(
             map_of_objects, rules_of(options), block_px=options["block_px"],
             probabilities=found["0"],
@@ -88,7 +91,7 @@ def _write_files(
 ) -> list[str]:  # fmt: skip
     """Table, outlines and the fields to annotate next; returns the files' names."""
     options, classes = settings["objects"], settings["classes"]
-    last_row = instances.last_px // instances.shape[1]
+    last_row = instances.last_row
     scale_yx = scale_of(slide, segmented)
     names = [TABLE, OUTLINES, NEXT]
     csv = folder / "objects.csv" if "csv" in options["also"] else None

@@ -1,0 +1,57 @@
+"""Progress: lines now and then in a log, a bar on a terminal."""
+
+import io
+import logging
+import sys
+
+import pytest
+from slideunet import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that the test sets."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_gets_a_line_now_and_then(clock, caplog, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with caplog.at_level(logging.INFO):
+        shown = progress.Progress(20, 100, "training")
+        for step in range(21, 81):
+            clock[0] += 1
+            shown.show(step, "loss 0.5")
+        shown.close()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "training: 50 of 100, 1 a second, 50 s left loss 0.5",
+        "training: 80 of 100, 1 a second, 20 s left loss 0.5",
+    ]
+
+
+def test_a_terminal_gets_a_bar(caplog, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    shown = progress.Progress(3, 10, "training")
+    for step in range(4, 11):
+        shown.show(step)
+    shown.close()
+    assert "10/10" in terminal.getvalue()
+    assert not caplog.records
+
+
+def test_a_terminal_without_tqdm_gets_lines(clock, caplog, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with caplog.at_level(logging.INFO):
+        shown = progress.Progress(0, 10, "training")
+        clock[0] = 40
+        shown.show(4)
+    assert caplog.records[-1].getMessage().startswith("training: 4 of 10")
