@@ -107,13 +107,13 @@ class Project:
     def results(self) -> dict[str, bytes]:
         """Path -> bytes of every result that must be the same for the same inputs."""
         folder = self.folder / "results"
-        skip = ("logs", "benchmarks", "events")
+        skip = ("logs", "benchmarks", "events", "parts")
         return {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*"))
             if path.is_file()
             and not set(path.relative_to(folder).parts) & set(skip)
-            and path.name not in ("segmentation.timing.json", "source.json")
+            and path.name not in ("segmentation.timing.json", "timing.tsv", "source.json")
         }
 
 

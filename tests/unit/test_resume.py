@@ -1,4 +1,4 @@
-"""The same bytes however a slide is computed: workers, order, parts, kills, damage, a cluster."""
+"""The same bytes however a slide is computed: workers, order, parts, kills, damage."""
 
 import os
 import signal
@@ -175,17 +175,6 @@ def test_a_damaged_part_is_refused(tmp_path, pixels):
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(UserError, match="bytes instead of"):
         parts.adopt(ShardStore(tmp_path / "joined", 64, "0.5"), [manifest])
-
-
-def test_two_distributed_processes_give_the_same_bytes(tmp_path, pixels, calm):
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as cluster:
-        settings = {"scheduler": cluster.scheduler_address}
-        facts = segment(tmp_path, pixels, settings=settings)
-    assert (digest(tmp_path), facts) == calm
 
 
 def test_a_resumed_job_keeps_the_tile_it_began_with(tmp_path, pixels):

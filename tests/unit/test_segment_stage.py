@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from memory_slide import network, whole_of_scaled
+from memory_slide import digest, network, whole_of_scaled
 from scipy import ndimage
 from slideunet import model, store
 from slideunet.errors import UserError
@@ -16,6 +16,7 @@ from slideunet.readers.open import open_slide
 from slideunet.resample import view_at
 from slideunet.stages.index import index
 from slideunet.stages.segment import segment, segment_part
+from slideunet.store import find_damage
 
 SETTINGS = {
     "segment": {
@@ -125,17 +126,51 @@ def test_timings_stand_beside_the_manifest_not_in_it(tmp_path, archive):
     assert not any(key.endswith("_s") for key in content["facts"])
 
 
-def test_parts_by_the_stage_give_the_same_manifest(tmp_path, archive):
-    whole = run(tmp_path / "whole", archive)
-    manifests = []
-    for part in range(2):
-        manifests.append(str(tmp_path / f"{part}.json"))
+def run_parts(folder: Path, archive: dict, n_parts: int, **more) -> list[str]:
+    """All parts of a slide; their manifests."""
+    folder.mkdir()
+    manifests = [str(folder / f"{part}-of-{n_parts}.json") for part in range(1, n_parts + 1)]
+    settings = {"segment": {**SETTINGS["segment"], **more}}
+    for part, manifest in enumerate(manifests, 1):
         segment_part(
-            slide=archive["slide"], models=archive["models"], manifest=manifests[-1],
-            settings=SETTINGS, code={}, part=part, n_parts=2,
+            slide=archive["slide"], models=archive["models"], manifest=manifest,
+            settings=settings, code={}, part=part, n_parts=n_parts,
         )  # fmt: skip
-    joined = run(tmp_path / "joined", archive, part_manifests=manifests)
-    assert joined["files"] == whole["files"] and joined["facts"] == whole["facts"]
+    return manifests
+
+
+@pytest.mark.parametrize("n_parts", [1, 2, 5])
+def test_parts_give_the_same_store_and_manifest(tmp_path, archive, n_parts):
+    run(tmp_path / "whole", archive)
+    manifests = run_parts(tmp_path / "parts", archive, n_parts)
+    run(tmp_path / "joined", archive, part_manifests=manifests)
+    assert digest(tmp_path / "joined") == digest(tmp_path / "whole")
+    for folder in ("joined", "whole"):
+        assert find_damage(tmp_path / folder / "segmentation.json") == []
+    manifest = (tmp_path / "joined" / "segmentation.json").read_bytes()
+    assert manifest == (tmp_path / "whole" / "segmentation.json").read_bytes()
+
+
+def test_the_timing_of_parts_is_their_sum(tmp_path, archive):
+    manifests = run_parts(tmp_path / "parts", archive, 2)
+    content = run(tmp_path, archive, part_manifests=manifests)
+    timing = json.loads((tmp_path / "segmentation.timing.json").read_text())
+    assert timing["computed_px"] == content["facts"]["computed_px"]
+    parts = [json.loads(Path(m).with_suffix(".timing.json").read_text()) for m in manifests]
+    assert timing["compute_s"] == pytest.approx(sum(p["compute_s"] for p in parts), abs=2e-3)
+    assert timing["compute_s"] > 0
+
+
+def test_a_failed_part_fails_the_slide_with_its_reason(tmp_path):
+    slide = tmp_path / "slide.tif"
+    write_slide(slide, bad=True)
+    manifest = str(tmp_path / "slide.json")
+    index(slide=str(slide), tissue=[], manifest=manifest, settings=INDEX, code={})
+    archive = {"slide": manifest, "models": [write_model(tmp_path / "main")]}
+    manifests = run_parts(tmp_path / "parts", archive, 2)
+    content = run(tmp_path, archive, part_manifests=manifests)
+    assert content["status"] == "failed"
+    assert "the tile at y=0 x=0 of level 0 does not decode" in content["failure"]["reason"]
 
 
 def test_a_slide_that_changed_is_marked_failed(tmp_path):

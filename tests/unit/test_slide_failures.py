@@ -82,3 +82,22 @@ def test_failed_manifests_are_set_aside_and_others_left(results):
     left = sorted(path.name for path in (results / "slides" / "bad").glob("[a-z]*.json"))
     assert left == ["slide.json"]
     assert len(list((results / "slides" / "good").glob("*.json"))) == 4
+def test_where_the_time_went_is_a_table_of_its_own(results):
+    timing = {"wall_s": 10.0, "read_s": 1.5, "device_busy_percent": 97.5, "mpx_per_s": 1.25}
+    file = results / "slides" / "good" / "segmentation.timing.json"
+    file.write_bytes(store.to_json(timing))
+    slide_failures.write_tables(str(results), ["bad", "good", "killed"], [])
+    (row,) = rows(results / "timing.tsv")
+    assert (row["slide"], row["device_busy_percent"], row["mpx_per_s"]) == ("good", "97.5", "1.25")
+
+
+def test_failed_parts_are_set_aside_with_their_slide(results):
+    slide_failures.write_tables(str(results), ["bad", "good"], [])
+    for slide in ("bad", "good"):
+        manifest(results, f"{slide}/parts", "1-of-2", status="failed", failure={})
+        manifest(results, f"{slide}/parts", "2-of-2")
+    slide_failures.set_aside(str(results))
+    assert [p.name for p in (results / "slides/bad/parts").glob("[0-9]*")] == ["2-of-2.json"]
+    assert len(list((results / "slides/good/parts").glob("[0-9]*"))) == 2
+
+

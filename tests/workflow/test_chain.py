@@ -35,6 +35,7 @@ def test_everything_is_made(finished_project):
         "verdict.txt",
     ):
         assert (results / path).is_file(), path
+        "timing.tsv",
     probabilities = zarr.open_group(results / "slides/one/segmentation.ome.zarr", mode="r")["0"]
     assert probabilities.shape == (2, 300, 421)
     accuracy = finished_project.read("results/slides/one/accuracy.json")["facts"]
@@ -78,6 +79,18 @@ def test_killed_then_called_again_gives_the_same_bytes(finished_project, small_p
 def test_a_broken_slide_is_a_row_and_the_others_go_on(finished_project):
     (finished_project.folder / "raw" / "broken.svs").write_bytes(b"II*\0" + b"\x07" * 500)
     finished_project.write_table(
+def test_a_slide_in_parts_gives_the_same_bytes(finished_project):
+    """Two jobs and one that joins them, of a finished project: nothing else changes."""
+    before = finished_project.results()
+    finished_project.configure(segment={"parts": 2})
+    assert finished_project.planned()["segment_part"] == 2
+    finished_project.snakemake()
+    assert finished_project.results() == before
+    parts = finished_project.folder / "results" / "slides" / "one" / "parts"
+    assert {path.name for path in parts.glob("*-of-2.json")} == {"1-of-2.json", "2-of-2.json"}
+    assert "Nothing to be done" in finished_project.snakemake("-n").stdout
+
+
         "slides",
         "id image label",
         "one raw/one.ome.tif raw/one_label.tif",

@@ -104,10 +104,13 @@ TABLE = {
     ),
     "config index": (configure(index={"thumbnail_px": 512}), {"index", *SLIDE_RULES}),
     "config segment: tile size": (configure(segment={"tile_px": 64}), SLIDE_RULES),
+    "config segment: cluster": (configure(segment={"scheduler": "tcp://a:8786"}), set()),
+    "config segment: parts": (configure(segment={"parts": 2}), {"segment_part", *SLIDE_RULES}),
     "config objects": (
         configure(objects={"min_area_px": 5}),
         {"objects", "overlay", "compare", "archive", "verdict"},
     ),
+    "config objects: threads": (configure(objects={"threads": 2}), set()),
     "config overlay": (
         configure(overlay={"outline_rgb": [255, 0, 0]}),
         {"overlay", "archive", "verdict"},

@@ -1,7 +1,7 @@
 # Where the night stands: one row for each slide, the failures, the exit status.
 # Needs: all manifests of all slides; RESULTS/evaluation/summary.tsv.
-# Makes: RESULTS/archive.tsv, RESULTS/failures.tsv; RESULTS/verdict.txt only if no slide failed (with the
-#        measured accuracy).
+# Makes: RESULTS/archive.tsv, RESULTS/failures.tsv; RESULTS/timing.tsv, where segmentation's time went;
+#        RESULTS/verdict.txt only if no slide failed (with the measured accuracy).
 
 
 rule archive:
@@ -13,8 +13,13 @@ rule archive:
         overlays=slide_manifests("overlay"),
         accuracies=accuracy_manifests(),
     output:
-        archive=report(f"{RESULTS}/archive.tsv", category="Slides"),
-        failures=report(f"{RESULTS}/failures.tsv", category="Slides"),
+        archive=report(
+            f"{RESULTS}/archive.tsv", caption="../report/archive.rst", category="Slides"
+        ),
+        failures=report(
+            f"{RESULTS}/failures.tsv", caption="../report/failures.rst", category="Slides"
+        ),
+        timing=report(f"{RESULTS}/timing.tsv", caption="../report/timing.rst", category="Slides"),
     log:
         f"{LOGS}/archive/archive.log",
     benchmark:

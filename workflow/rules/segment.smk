@@ -3,13 +3,32 @@
 # Makes: RESULTS/slides/ID/segmentation.json with segmentation.ome.zarr (OME-Zarr):
 #        0, 1, ... (classes, Y, X) uint8 probabilities, 255 = 1.0; labels/classes/0, 1, ... (Y, X)
 #        uint8 class map; chunks of chunk_px, shards of shard_px; segmentation.timing.json.
+#        A slide in n > 1 parts: RESULTS/slides/ID/parts/K-of-N.json with K-of-N.ome.zarr, the rows
+#        of shards of one part; the files of the joined store are further names of the same bytes.
+
+
+def parts_of(wildcards):
+    """Manifests of the parts of a slide; none for a slide in one piece."""
+    count = int(SLIDES[wildcards.slide].get("parts", config["segment"]["parts"]))
+    folder = f"{RESULTS}/slides/{wildcards.slide}/parts"
+    return [f"{folder}/{part}-of-{count}.json" for part in range(1, count + 1) if count > 1]
+
+
+# How a result is computed changes no byte of it: not among the settings, which rerun what they shape.
+SEGMENT_SETTINGS = settings.without(config_of("segment"), "segment", ("parts", "scheduler"))
+
+
+wildcard_constraints:
+    part="[0-9]+",
+    parts="[0-9]+",
 
 
 rule segment:
-    """Segment one slide; a cut-off job goes on after the last finished shard."""
+    """Segment one slide, or join its parts; a cut-off job goes on after the last finished shard."""
     input:
         slide=f"{RESULTS}/slides/{{slide}}/slide.json",
         models=[f"{RESULTS}/models/{model}/train.json" for model in config["segment"]["models"]],
+        parts=parts_of,
     output:
         manifest=f"{RESULTS}/slides/{{slide}}/segmentation.json",
     log:
@@ -24,7 +43,37 @@ rule segment:
         mem_mb=lambda wildcards, attempt: config["segment"]["mem_mb"] * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
-        settings=config_of("segment"),
+        settings=SEGMENT_SETTINGS,
+        # A function of the threads: Snakemake does not compare what it returns.
+        scheduler=lambda wildcards, threads: config["segment"]["scheduler"],
         code=code_of("segment.py"),
     script:
         "../scripts/segment.py"
+
+
+rule segment_part:
+    """Compute one part of a slide: rows of shards, in a job of its own."""
+    input:
+        slide=f"{RESULTS}/slides/{{slide}}/slide.json",
+        models=[f"{RESULTS}/models/{model}/train.json" for model in config["segment"]["models"]],
+    output:
+        manifest=f"{RESULTS}/slides/{{slide}}/parts/{{part}}-of-{{parts}}.json",
+    log:
+        f"{LOGS}/segment_part/{{slide}}-{{part}}-of-{{parts}}.log",
+    benchmark:
+        f"{BENCHMARKS}/segment_part/{{slide}}-{{part}}-of-{{parts}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: config["segment"]["threads"]
+    resources:
+        gpu=GPUS,
+        mem_mb=lambda wildcards, attempt: config["segment"]["mem_mb"] * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        settings=SEGMENT_SETTINGS,
+        scheduler=lambda wildcards, threads: config["segment"]["scheduler"],
+        part=lambda wildcards: int(wildcards.part),
+        n_parts=lambda wildcards: int(wildcards.parts),
+        code=code_of("segment_part.py"),
+    script:
+        "../scripts/segment_part.py"

@@ -1,4 +1,4 @@
-"""Segment one slide."""
+"""Segment one slide, or join its parts."""
 
 from slideunet.job import job
 from slideunet.stages.segment import segment
@@ -12,4 +12,6 @@ if __name__ == "__main__":
             settings=snakemake.params.settings,
             code=snakemake.params.code,
             gpus=snakemake.resources.gpu,
+            scheduler=snakemake.params.scheduler,
+            part_manifests=list(snakemake.input.parts),
         )

@@ -14,9 +14,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from slideunet.errors import SlideError
 from slideunet.segmentation import RUN, rows_of
 from slideunet.shard_store import ShardStore
-from slideunet.store import beside, load, to_json, write_file
+from slideunet.store import beside, load, read_manifest, to_json, write_file
 
 log = logging.getLogger("unet-slides")
 
@@ -38,14 +39,21 @@ def adopt(store: ShardStore, manifests: Iterable[str | Path]) -> dict:
     """Link the shards of the parts into `store`, which is then resumed; returns its `run`.
 
     Where a part ran out of memory and took smaller tiles than others, the parts of larger tiles are
-    left out, and the joining job computes them anew. Raises UserError for a damaged part.
+    left out, and the joining job computes them anew. Raises SlideError, with its reason, for a part
+    that failed, UserError for one that is damaged.
     """
+    for manifest in manifests:
+        content = read_manifest(Path(manifest))
+        if content["status"] == "failed":
+            raise SlideError(content["failure"]["reason"])
     parts = [(Path(manifest), load(manifest)) for manifest in manifests]
     runs = [{key: content["facts"][key] for key in RUN_KEYS} for _, content in parts]
     run = min(runs, key=lambda run: (run["tile_px"], to_json(run)))
-    if (store.folder / RUN).exists():
+    if _content_of(store.folder / RUN) == to_json(run):
         return run  # adopted by an earlier attempt
-    store.markers.mkdir(exist_ok=True)
+    for folder in (store.path, store.markers):
+        shutil.rmtree(folder, ignore_errors=True)
+    store.markers.mkdir(parents=True)
     for (manifest, content), own in zip(parts, runs, strict=True):
         if own != run:
             log.warning("%s: computed as %s, not as %s: computed anew", manifest, own, run)
@@ -57,6 +65,15 @@ def adopt(store: ShardStore, manifests: Iterable[str | Path]) -> dict:
             write_file(store.markers / key, to_json({**marker, "seconds": {}}))
     write_file(store.folder / RUN, to_json(run))
     return run
+
+
+def _content_of(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def timing_path(manifest: str | Path) -> Path:
+    """Where a part's timing stands: beside its manifest."""
+    return Path(manifest).with_suffix(".timing.json")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import dask
 from dask.delayed import Delayed
 
+from slideunet.errors import UserError
 from slideunet.inference import (
     Plan,
     close_engine,
@@ -18,6 +19,7 @@ from slideunet.inference import (
 from slideunet.shard_store import Block, Shard
 
 POLL_S = 1.0
+CONNECT_S = 30
 
 
 class Aborted(Exception):
@@ -94,28 +96,43 @@ def run_cluster(
     address: str,
     stop: Callable[[], None],
     on_done: Callable[[int], None],
-) -> None:
-    """Run the same graph on a dask.distributed cluster, whose workers see the same file system.
+) -> int:
+    """Run the same graph on a dask.distributed cluster; returns its number of worker processes.
 
-    Each worker process opens slide and networks once; its number of threads is the number of its
-    shards in flight. `on_done` is told the number of shards written.
+    The workers see the same file system and have workflow/scripts on PYTHONPATH. Each process
+    opens slide and networks once; its number of threads is the number of its shards in flight.
+    `on_done` is told the number of shards of level 0 written. Raises UserError where no scheduler
+    answers at the address.
     """
-    from distributed import Client, wait
+    from distributed import wait
 
-    with Client(address, set_as_default=False) as client, client.as_current():
+    with _client(address) as client, client.as_current():
         futures = client.compute(targets, optimize_graph=False)
         try:
             while futures:
                 stop()
-                on_done(sum(1 for _ in plan.store.markers.iterdir()))
+                on_done(sum(1 for _ in plan.store.markers.glob("0.*.*[0-9]")))
                 try:
                     wait(futures, timeout=POLL_S)
                     break
                 except TimeoutError:
                     continue
             client.gather(futures)
+            return len(client.nthreads())
         except BaseException:
             client.cancel(futures)
             raise
         finally:
             client.run(close_engine, plan)
+
+
+def _client(address: str):
+    from distributed import Client
+
+    try:
+        return Client(address, set_as_default=False, timeout=CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"segment.scheduler: {address}: no dask scheduler answers there ({error}): start one, "
+            'or set it to "" to compute in the job itself'
+        ) from None

@@ -22,6 +22,7 @@ from slideunet.schedule import graph, run_cluster, run_here
 from slideunet.shard_store import NAME, Shard, ShardStore
 from slideunet.store import to_json, write_file
 from slideunet.tile_memory import Load, choose_tile_px, is_out_of_memory, limit_mb, next_smaller
+from slideunet.timing import timing_of
 
 log = logging.getLogger("unet-slides")
 
@@ -35,12 +36,13 @@ class Request:
     open_source, open_members, has_tissue, check_owner : see inference.Plan
     classes : names, the background first
     pixel_um : (y, x) of the output, None where unknown
-    settings : config section `segment`; `scheduler`, the address of a dask cluster, may be left out
+    settings : config section `segment`
     mem_mb : the job's memory, None where nobody said
     stop : called often; raises where the job is to leave
     part : (k, n): of n parts the k-th (from 0), without the pyramid; None: the whole slide
     run : how the slide is computed, where that was decided before (parts.py)
     name : of the OME-Zarr folder
+    scheduler : address of a dask.distributed cluster that computes; "": the threads of this process
     """
 
     open_source: Callable
@@ -56,6 +58,7 @@ class Request:
     part: tuple[int, int] | None = None
     run: dict | None = None
     name: str = NAME
+    scheduler: str = ""
 
     @property
     def slots(self) -> int:
@@ -217,17 +220,26 @@ def _execute(request: Request, plan: Plan, done: set[Shard]) -> dict:
     rows = rows_of(request.part, plan.store.grid(0)[0])
     missing = [s for s in plan.store.shards(0) if s.row in rows and s not in done]
     targets = graph(plan, done, rows if request.part else None)
-    address = request.settings.get("scheduler")
+    devices = plan.slots
     started = time.perf_counter()
-    if address:
-        bar = Progress(len(done), len(done) + len(targets), "shards")
-        run_cluster(plan, targets, address, request.stop, bar.show)
+    if request.scheduler:
+        bar = Progress(len(done), len(done) + len(missing), "shards")
+        devices *= run_cluster(plan, targets, request.scheduler, request.stop, bar.show)
     else:
         bar = Progress(0, _count_tiles(plan, engine.depth, missing), "tiles")
         engine.on_tile = _Counter(bar)
         run_here(plan, targets, request.in_flight, request.stop)
     bar.close()
-    return _timing(plan, missing, time.perf_counter() - started)
+    found = timing_of(_written(plan, done), devices, time.perf_counter() - started)
+    log.info("%s", ", ".join(f"{key} {value}" for key, value in found.items()))
+    return found
+
+
+def _written(plan: Plan, done: set[Shard]) -> list[dict]:
+    """Markers of the shards of all levels that this attempt has written."""
+    levels = range(len(plan.store.arrays))
+    shards = [shard for level in levels for shard in plan.store.shards(level) if shard not in done]
+    return [marker for shard in shards if (marker := plan.store.marker(shard)) is not None]
 
 
 def _count_tiles(plan: Plan, depth: int, shards: list[Shard]) -> int:
@@ -252,27 +264,6 @@ class _Counter:
             self._pixels += pixels
             rate = self._pixels / (time.monotonic() - self._started) / 1e6
             self._bar.show(self._tiles, f"{rate:.2f} Mpx/s")
-
-
-def _timing(plan: Plan, shards: list[Shard], wall_s: float) -> dict:
-    """Seconds of reading, waiting for a slot, computing and writing, summed over threads."""
-    found = [plan.store.marker(shard) for shard in shards]
-    total = {
-        f"{key}_s": round(sum(m["seconds"].get(key, 0.0) for m in found), 3)
-        for key in ("read", "wait", "compute", "write")
-    }
-    pixels = sum(m["computed_px"] for m in found)
-    busy = total["compute_s"] / plan.slots / wall_s
-    timing = {
-        **total,
-        "wall_s": round(wall_s, 3),
-        "slots": plan.slots,
-        "device_busy_percent": round(100 * busy, 1),
-        "computed_px": pixels,
-        "mpx_per_s": round(pixels / wall_s / 1e6, 3),
-    }
-    log.info("%s", ", ".join(f"{key} {value}" for key, value in timing.items()))
-    return timing
 
 
 def _facts(request: Request, plan: Plan, run: dict, image_yx: tuple[int, int]) -> dict:

@@ -82,6 +82,12 @@ def in_order(value: object) -> object:
     return value
 
 
+def without(config: dict, section: str, keys: tuple[str, ...]) -> dict:
+    """The same sections, one of them without some of its keys."""
+    kept = {key: value for key, value in config[section].items() if key not in keys}
+    return {**config, section: kept}
+
+
 def _rank(error) -> int:
     """Misspelt keys before missing ones: the first usually explains the second."""
     return {"additionalProperties": 0, "required": 2}.get(error.validator, 1)

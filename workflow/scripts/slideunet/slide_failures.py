@@ -9,6 +9,7 @@ import json
 import logging
 from pathlib import Path
 
+from slideunet import timing
 from slideunet.errors import UserError
 
 log = logging.getLogger("unet-slides")
@@ -30,6 +31,10 @@ COLUMNS = {
     "pen_fraction": ("slide", "quality", "pen_fraction"),
     "objects": ("objects", "summary", "objects"),
     "density_per_mm2": ("objects", "summary", "density_per_mm2"),
+    "bad_tiles": ("slide", "bad_tiles"),
+    "tile_px": ("segmentation", "tile_px"),
+    "computed_px": ("segmentation", "computed_px"),
+    "masked_px": ("segmentation", "masked_px"),
     "median_area_px": ("objects", "summary", "area_px_q50"),
     "object_f1": ("accuracy", "object_f1"),
 }
@@ -47,17 +52,19 @@ def set_aside(results: str) -> list[str]:
     except (FileNotFoundError, KeyError):
         return renamed
     for slide in slides:
-        for stage in STAGES:
-            path = Path(results) / "slides" / slide / f"{stage}.json"
+        folder = Path(results) / "slides" / slide
+        parts = folder.glob("parts/[0-9]*-of-*[0-9].json")
+        for path in [*(folder / f"{stage}.json" for stage in STAGES), *parts]:
             content = _read(path)
             if content is not None and content["status"] == "failed":
-                path.rename(path.with_name(f".{stage}.failed.json"))
+                path.rename(path.with_name(f".{path.stem}.failed.json"))
                 renamed.append(str(path))
     return renamed
 
 
 def write_tables(results: str, slides: list[str], refused: list[dict]) -> tuple[int, int]:
-    """Write archive.tsv (a row for each slide) and failures.tsv; return how many are done, failed.
+    """Write archive.tsv (a row for each slide), failures.tsv and timing.tsv; return how many are
+    done, failed.
 
     `refused` are the rows of the slide table that could not be used. A slide whose job was killed
     has no manifest: it is entered with the stage that is missing.
@@ -87,6 +94,7 @@ def judge(*, archive: str, failures: str, evaluation: str, verdict: str) -> None
     """Raise UserError, with the counts, where slides failed; else write the verdict file.
 
     The verdict says how many slides are done and, a line each, how good networks and slides are.
+    _write(folder / "timing.tsv", ["slide", *timing.COLUMNS], timing.rows(results, slides))
     """
     rows = _table(archive)
     failed = len(_table(failures))

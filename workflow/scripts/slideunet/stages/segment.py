@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from slideunet import model, parts, store
+from slideunet import model, parts, store, timing
 from slideunet.device import choose_device
 from slideunet.engine import Member
 from slideunet.errors import SlideError, UserError
@@ -26,7 +26,6 @@ from slideunet.tissue_outlines import from_geojson
 
 log = logging.getLogger("unet-slides")
 
-TIMING = "segmentation.timing.json"
 # Pixel sizes of an ensemble's models that differ by less are the same.
 MPP_TOLERANCE = 1e-3
 
@@ -40,37 +39,40 @@ def segment(
     code: dict,
     gpus: int = 0,
     mem_mb: int | None = None,
+    scheduler: str = "",
     part_manifests: list[str] | None = None,
 ) -> None:
     """Segment a slide into segmentation.ome.zarr beside the manifest segmentation.json.
 
     slide : manifest of stage index; models : manifests of stage train (of several: their mean)
     settings : section `segment`; mem_mb : what `tile_px: auto` plans for, segment.mem_mb if None
+    scheduler : address of a dask.distributed cluster that computes; "": this process does
     part_manifests : of `segment_part`, all n of them: their shards are joined, not computed
 
-    segmentation.timing.json beside it, not listed in the manifest, holds seconds and rates. A slide
-    that can't be segmented ends as a manifest with `status: failed`. Raises Stopped once a signal
-    asked for it; the same call then goes on after the last finished shard.
+    The manifest is the same for any number of parts. segmentation.timing.json beside it, not listed
+    in the manifest, holds seconds and rates. A slide that can't be segmented ends as a manifest
+    with `status: failed`. Raises Stopped once a signal asked for it; the same call then goes on
+    after the last finished shard.
     """
-    timing: dict = {}
+    slide, models, manifest = _places(slide, models, manifest, scheduler)
+    found: list[dict] = []
 
     def build(work: Work) -> tuple[list[str], dict]:
-        request = _request(work, slide, models, settings["segment"], gpus, mem_mb)
+        request = _request(work, slide, models, settings["segment"], gpus, mem_mb, scheduler)
         if part_manifests:
             joined = ShardStore(work.folder, request.settings["shard_px"], request.settings["ngff"])
             request = replace(request, run=parts.adopt(joined, part_manifests))
-        facts, found = segment_slide(request, work.folder)
-        timing.update(found)
+        facts, own = segment_slide(request, work.folder)
+        found.append(own)
         return [NAME], facts
 
-    inputs = {"slide": slide, "models": models}
-    if part_manifests:
-        inputs["parts"] = part_manifests
     make(
-        manifest, build, kind="segment", settings=settings, code=code, inputs=inputs, slide=True
+        manifest, build, kind="segment", settings=settings, code=code, slide=True,
+        inputs={"slide": slide, "models": models},
     )  # fmt: skip
-    if timing:
-        store.write_file(store.beside(manifest, TIMING), store.to_json(timing))
+    found += [t for part in part_manifests or [] if (t := timing.read(parts.timing_path(part)))]
+    if found:
+        store.write_file(store.beside(manifest, timing.NAME), store.to_json(timing.together(found)))
 
 
 def segment_part(
@@ -84,31 +86,47 @@ def segment_part(
     n_parts: int,
     gpus: int = 0,
     mem_mb: int | None = None,
+    scheduler: str = "",
 ) -> None:
-    """Compute part `part` (from 0) of `n_parts` of a slide: rows of shards, without the pyramid.
+    """Compute part `part` (from 1) of `n_parts` of a slide: rows of shards, without the pyramid.
 
     Makes STEM.ome.zarr beside the manifest STEM.json; otherwise as `segment`, which joins them.
     """
+    slide, models, manifest = _places(slide, models, manifest, scheduler)
     name = f"{Path(manifest).stem}.ome.zarr"
+    found: list[dict] = []
 
     def build(work: Work) -> tuple[list[str], dict]:
-        request = _request(work, slide, models, settings["segment"], gpus, mem_mb)
-        request = replace(request, part=(part, n_parts), name=name)
-        facts, _ = segment_slide(request, work.folder)
+        request = _request(work, slide, models, settings["segment"], gpus, mem_mb, scheduler)
+        rows = part - 1, n_parts
+        facts, own = segment_slide(replace(request, part=rows, name=name), work.folder)
+        found.append(own)
         written = ShardStore(
             work.folder, request.settings["shard_px"], request.settings["ngff"], name
         )
-        return [name], {**facts, "shards": parts.shards_of_part(written, (part, n_parts))}
+        return [name], {**facts, "shards": parts.shards_of_part(written, rows)}
 
     make(
         manifest, build, kind="segment_part", code=code, slide=True,
         settings={**settings, "part": [part, n_parts]}, inputs={"slide": slide, "models": models},
     )  # fmt: skip
+    if found:
+        store.write_file(parts.timing_path(manifest), store.to_json(found[0]))
+
+
+def _places(
+    slide: str, models: list[str], manifest: str, scheduler: str
+) -> tuple[str, list[str], str]:
+    """The three paths, absolute where the workers of a cluster, in other folders, use them."""
+    if not scheduler:
+        return slide, models, manifest
+    return os.path.abspath(slide), [os.path.abspath(m) for m in models], os.path.abspath(manifest)
 
 
 def _request(
-    work: Work, slide: str, models: list[str], settings: dict, gpus: int, mem_mb: int | None
-) -> Request:
+    work: Work, slide: str, models: list[str], settings: dict, gpus: int, mem_mb: int | None,
+    scheduler: str,
+) -> Request:  # fmt: skip
     """Everything about the slide and the models, checked."""
     facts = load_slide(slide)
     check_unchanged(facts)
@@ -121,9 +139,8 @@ def _request(
         scaling_of(d, facts["intensity"], m) for d, m in zip(descriptions, models, strict=True)
     ]
     mpp_um = None if facts["mpp_um"] is None else tuple(facts["mpp_um"])
-    opened = partial(
-        open_source, facts["path"], mpp_um, first.mpp_um, settings["on_bad_tile"] == "mask"
-    )
+    path = os.path.abspath(facts["path"]) if scheduler else facts["path"]
+    opened = partial(open_source, path, mpp_um, first.mpp_um, settings["on_bad_tile"] == "mask")
     with opened() as source:
         scale_yx = source.scale_yx
     return Request(
@@ -139,6 +156,7 @@ def _request(
         has_tissue=tissue_of(slide, facts, scale_yx),
         check_owner=work.check_owner,
         stop=stop_if_asked,
+        scheduler=scheduler,
     )
 
 
@@ -156,6 +174,8 @@ def stop_if_asked() -> None:
 def check_unchanged(facts: dict) -> None:
     """Raise SlideError unless the slide's files have the size and time they were indexed with."""
     path = facts["path"]
+    if facts.get("copy"):  # its files were checked with their manifest
+        return
     try:
         found = [os.stat(file) for file in slide_files(path)]
     except FileNotFoundError as error:
