@@ -22,7 +22,7 @@ demo: $(VENV)/installed  ## Train on one image, segment a slide, show what came 
 	$(BIN)/snakemake --profile profiles/local --cores $(CORES)
 	@$(MAKE) --no-print-directory --silent results/report.html
 	@echo "report:   results/report.html"
-	@echo "overlay:  results/slides/hela/overlay.png"
+	@echo "overlay:  results/slides/hela/pictures/overlay.png"
 	@cat results/verdict.txt
 
 results/report.html: results/verdict.txt

@@ -19,6 +19,9 @@ def results(tmp_path):
     for stage in ("slide", "segmentation", "objects", "overlay"):
         manifest(tmp_path, "good", stage)
     manifest(tmp_path, "good", "slide", facts={"height": 300, "mpp_um": [0.5, 0.25]})
+    summary = {"objects": 7, "density_per_mm2": 3.5, "area_px_q50": 40.0, "area_um2_q95": 12.25,
+               "fraction_nucleus": 0.25, "fraction_stroma": None}  # fmt: skip
+    manifest(tmp_path, "good", "objects", facts={"objects": 7, "summary": summary})
     failure = {"stage": "segmentation", "reason": "=tile 3\tdoes not decode"}
     manifest(tmp_path, "bad", "slide")
     for stage in ("segmentation", "objects", "overlay"):
@@ -52,6 +55,21 @@ def test_tables_hold_each_slide_and_each_failure_once(results):
     assert failures["bad"]["reason"] == "'=tile 3 does not decode", "no formula, one line"
     assert failures["killed"]["reason"] == "its job did not finish"
     assert failures["line-9"]["reason"] == "no such file"
+
+
+def test_spatial_summary_is_in_the_archive_table(results):
+    slide_failures.write_tables(str(results), ["bad", "good"], [])
+    bad, good = rows(results / "archive.tsv")
+    wanted = {
+        "objects": "7",
+        "density_per_mm2": "3.5",
+        "area_px_q50": "40",
+        "area_um2_q95": "12.25",
+        "fraction_nucleus": "0.25",
+        "fraction_stroma": "",
+    }
+    assert {name: good[name] for name in wanted} == wanted
+    assert bad["slide"] == "bad" and bad["fraction_nucleus"] == ""
 
 
 def test_the_run_fails_and_counts(results):

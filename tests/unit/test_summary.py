@@ -15,15 +15,18 @@ def test_summary_of_known_objects():
     area = np.arange(1, 102)
     classes = np.array([1] * 81 + [2] * 20)
     names = ["background", "nucleus", "Mitotic figure"]
-    row = summarize(area, classes, names, mpp_um=(0.5, 2), tissue_area_um2=2e6)
+    row = summarize(area, classes, names, mpp_um=(0.25, 2), tissue_area_um2=2e6)
     assert row == {
-        "objects": 101, "density_per_mm2": 50.5, "area_um2_q05": 6, "area_um2_q25": 26,
-        "area_um2_q50": 51, "area_um2_q75": 76, "area_um2_q95": 96,
+        "objects": 101, "density_per_mm2": 50.5, "area_um2_q05": 3, "area_um2_q25": 13,
+        "area_um2_q50": 25.5, "area_um2_q75": 38, "area_um2_q95": 48,
+        "area_px_q05": 6, "area_px_q25": 26, "area_px_q50": 51, "area_px_q75": 76,
+        "area_px_q95": 96,
         "fraction_nucleus": 81 / 101, "fraction_mitotic_figure": 20 / 101,
     }  # fmt: skip
     unknown = summarize(area, classes, names)
     assert unknown.keys() == row.keys()
     assert unknown["density_per_mm2"] is None and unknown["area_um2_q50"] is None
+    assert unknown["area_px_q50"] == 51
     empty = summarize(area[:0], classes[:0], names, mpp_um=(0.5, 2), tissue_area_um2=2e6)
     assert empty.keys() == row.keys()
     assert empty["objects"] == empty["density_per_mm2"] == 0
@@ -68,6 +71,35 @@ def test_fields_without_tissue_are_left_out():
     probabilities = unsure({(20, 40): 120, (0, 60): 128})
     assert rank_fields(probabilities, 20, 1, tissue=tissue)[0].y == 20
     assert rank_fields(probabilities, 20, 1, tissue=tissue, tissue_fraction=0.4)[0].y == 0
+
+
+def test_some_rows_and_columns_stand_for_all():
+    probabilities = unsure({(20, 40): 120, (0, 60): 128, (40, 0): 30})
+    whole, some = (rank_fields(probabilities, 20, 3, every_px=n) for n in (1, 6))
+    assert whole == some  # even fields: every fifth pixel, 6 is no divisor of 20
+    probabilities[0, 20:40:2, 40:60:2] = 0  # sure at each second row and column
+    assert [field.x for field in rank_fields(probabilities, 20, 3)] == [60, 40, 0]
+    assert [field.x for field in rank_fields(probabilities, 20, 2, every_px=2)] == [60, 0]
+
+
+class Recorded:
+    """An array that notes which windows were read."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.read = values, values.shape, []
+
+    def __getitem__(self, where):
+        self.read.append(where)
+        return self.values[where]
+
+
+def test_glass_is_not_read():
+    tissue = np.zeros((60, 90), bool)
+    tissue[20:40] = True
+    probabilities = Recorded(unsure({(20, 40): 120, (0, 60): 128}))
+    (best,) = rank_fields(probabilities, 20, 1, tissue=tissue)
+    assert (best.y, best.x) == (20, 40)
+    assert {rows.start for _, rows, _ in probabilities.read} == {20}
 
 
 def test_disagreement_is_not_common_doubt():

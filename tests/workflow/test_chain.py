@@ -28,7 +28,10 @@ def test_everything_is_made(finished_project):
         "slides/one/objects.json",
         "slides/one/objects.parquet",
         "slides/one/objects.geojson.gz",
-        "slides/one/overlay.png",
+        "slides/one/annotate_next.geojson",
+        "slides/one/pictures/overlay.png",
+        "slides/one/pictures/field_1.jpg",
+        "slides/one/pictures/density.png",
         "slides/one/accuracy.json",
         "archive.tsv",
         "failures.tsv",
@@ -104,6 +107,10 @@ def test_a_slide_in_parts_gives_the_same_bytes(finished_project):
     assert "2 slides done, 2 failed" in done.stdout
     failures = (finished_project.folder / "results" / "failures.tsv").read_text()
     assert "broken.svs" in failures
+    results = finished_project.folder / "results"
+    for stage in ("slide", "segmentation", "objects", "overlay"):
+        passed_on = json.loads((results / f"slides/broken/{stage}.json").read_bytes())
+        assert passed_on["failure"]["stage"] == "index", "what follows passes the failure on"
     assert "none.svs" in failures
     after = finished_project.folder / "results" / "slides" / "one" / "segmentation.json"
     assert after.stat().st_mtime_ns == before, "the slide that was done is not done again"

@@ -1,9 +1,15 @@
 # From pixels to cells: instances, their measurements and outlines, pictures.
 # Needs: RESULTS/slides/ID/slide.json and segmentation.json.
 # Makes: RESULTS/slides/ID/objects.json with objects.ome.zarr (instance labels (Y, X)),
-#            objects.parquet (a row for each object), objects.geojson.gz (outlines for QuPath);
-#        RESULTS/slides/ID/overlay.json with overlay.png;
+#            objects.parquet (a row for each object), objects.geojson.gz (outlines for QuPath),
+#            annotate_next.geojson (fields to annotate next);
+#        RESULTS/slides/ID/overlay.json with pictures/: overlay.png, field_1.jpg ..., density.png;
 #        RESULTS/slides/ID/accuracy.json where the slide table names a reference label image.
+
+
+def object_settings():
+    """Section objects, but for the threads: they change no byte, so no rerun either."""
+    return {key: value for key, value in config["objects"].items() if key != "threads"}
 
 
 rule objects:
@@ -19,28 +25,32 @@ rule objects:
         f"{BENCHMARKS}/objects/{{slide}}.tsv"
     conda:
         ENVIRONMENT
+    threads: config["objects"]["threads"]
     resources:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        settings=config_of("objects", "classes"),
+        settings=config_of("classes", objects=object_settings()),
         code=code_of("objects.py"),
     script:
         "../scripts/objects.py"
 
 
 rule overlay:
-    """Draw the objects' outlines on the slide's thumbnail and on its densest fields."""
+    """Draw the objects' outlines on the slide's thumbnail and densest fields, and their density."""
     input:
         slide=f"{RESULTS}/slides/{{slide}}/slide.json",
         objects=f"{RESULTS}/slides/{{slide}}/objects.json",
         segmentation=f"{RESULTS}/slides/{{slide}}/segmentation.json",
     output:
         manifest=f"{RESULTS}/slides/{{slide}}/overlay.json",
-        picture=report(
-            f"{RESULTS}/slides/{{slide}}/overlay.png",
+        # a folder: a slide has as many fields as it has objects for, one that failed has none
+        pictures=report(
+            directory(f"{RESULTS}/slides/{{slide}}/pictures"),
+            patterns=["{picture}.png", "{picture}.jpg"],
+            caption="../report/overlay.rst",
             category="Slides",
-            labels={"slide": "{slide}", "what": "outlines"},
+            labels={"slide": "{slide}", "picture": "{picture}"},
         ),
     log:
         f"{LOGS}/overlay/{{slide}}.log",

@@ -11,4 +11,5 @@ if __name__ == "__main__":
             manifest=snakemake.output.manifest,
             settings=snakemake.params.settings,
             code=snakemake.params.code,
+            workers=snakemake.threads,
         )

@@ -1,9 +1,10 @@
 """Outlines drawn in ImageScope (XML) or QuPath (GeoJSON), and the label image they make.
 
 A file names classes by ImageScope's layer name (or a region's text) and by QuPath's classification.
-Besides the classes of config.yaml three names mean something: the background's own name (the area
-holds no object), and two of QuPath's built-in ones, `Ignore*` (nobody annotated there) and
-`Region*` (outside of these regions nobody annotated).
+Besides the classes of config.yaml four names mean something: the background's own name (the area
+holds no object), two of QuPath's built-in ones, `Ignore*` (nobody annotated there) and `Region*`
+(outside of these regions nobody annotated), and `Annotate next`, a proposal, which is passed over:
+whoever has annotated such a field makes it a `Region*`.
 """
 
 import gzip
@@ -21,7 +22,9 @@ from slideunet.polygons import COORDINATE_MAX_PX, Outline, mask, paint
 IGNORE_LABEL = -1  # in a label image: nobody annotated there
 IGNORE_CLASS = 255  # the same in a class image
 IGNORE_NAME, REGION_NAME = "Ignore*", "Region*"
+NEXT_NAME = "Annotate next"  # of the fields that stage objects proposes
 REGION = -2  # no class: where one looked
+PROPOSAL = -3  # no class: passed over
 # 400,000 outlines of 60 points: more is no annotation by hand, and takes gigabytes to parse.
 BYTES_MAX = 512 * 2**20
 # ImageScope's ellipse is stored as the corners of its box: 1 degree steps are 0.004 % of its size.
@@ -224,7 +227,7 @@ def label_outlines(
     """
     indices = _class_indices(outlines, classes, path)
     regions = [o for o, index in zip(outlines, indices, strict=True) if index == REGION]
-    painted = [(o, index) for o, index in zip(outlines, indices, strict=True) if index != REGION]
+    painted = [(o, index) for o, index in zip(outlines, indices, strict=True) if index >= 0]
     # What is painted is the place in `painted`, from 1: class and label follow from it.
     canvas = np.zeros(shape_yx, dtype=np.int32)
     paint([o for o, _ in painted], list(range(1, len(painted) + 1)), canvas, origin_yx)
@@ -247,7 +250,7 @@ def leave_out(label: np.ndarray, class_image: np.ndarray, where: np.ndarray) -> 
 
 
 def _class_indices(outlines: list[Outline], classes: list[str], path: str | Path) -> list[int]:
-    """Of each outline the index into `classes`, IGNORE_CLASS or REGION; case is ignored.
+    """Of each outline the index into `classes`, IGNORE_CLASS, REGION or PROPOSAL; case is ignored.
 
     Outlines without a class are of the only foreground class, if there is just one and no outline
     is of another kind or of a class: else one of them may be a region around the others.
@@ -257,6 +260,7 @@ def _class_indices(outlines: list[Outline], classes: list[str], path: str | Path
         "": 1,
         IGNORE_NAME.casefold(): IGNORE_CLASS,
         REGION_NAME.casefold(): REGION,
+        NEXT_NAME.casefold(): PROPOSAL,
     }
     positive = [outline for outline in outlines if not outline.negative]
     kinds = {outline.kind for outline in positive if not outline.name}

@@ -33,6 +33,7 @@ def rank_fields(
     others: Sequence = (),
     tissue=None,
     tissue_fraction: float = 0.5,
+    every_px: int = 1,
 ) -> list[Field]:
     """The `count` fields of a square grid with the highest mean score, best first.
 
@@ -40,8 +41,11 @@ def rank_fields(
     entropy; with the maps of further models in `others` it is their disagreement, the entropy of
     the mean less the mean entropy (BALD: Houlsby et al. 2011, arXiv:1112.5745). `tissue`:
     array-like (Y, X), not 0 where there is tissue: fields with a smaller share than
-    `tissue_fraction` are left out. Fields cut by the slide's edge are left out, unless the slide is
-    smaller than one. Raises SlideError for NaN or maps that differ in shape.
+    `tissue_fraction` are left out, and where none is left nothing is read. Fields cut by the
+    slide's edge are left out, unless the slide is smaller than one. `every_px`: only every n-th row
+    and column is scored, n the largest number up to it that divides the field's sides; the mean
+    stays that of the pixels, while a coarse level of the pyramid, a mean of probabilities, looks
+    unsure along every border. Raises SlideError for NaN or maps that differ in shape.
     """
     shape = tuple(probabilities.shape)
     for name, array in (*(("another model's map", o) for o in others), ("tissue", tissue)):
@@ -51,28 +55,35 @@ def rank_fields(
     height, width = min(field_px, shape[1]), min(field_px, shape[2])
     if min(height, width) < 1:
         return []
+    every = next(n for n in range(every_px, 0, -1) if height % n == width % n == 0)
     step = width * max(1, READ_PX // width)
     fields = []
     for y in range(0, shape[1] - height + 1, height):
         for start in range(0, shape[2] - width + 1, step):
-            where = np.s_[y : y + height, start : min(start + step, shape[2])]
-            score = _score(probabilities, others, where)
-            covered = None if tissue is None else np.asarray(tissue[where]) != 0
-            for x in range(0, score.shape[1] - width + 1, width):
-                if covered is not None and covered[:, x : x + width].mean() < tissue_fraction:
-                    continue
-                mean = score[:, x : x + width].mean(dtype=np.float64)
-                fields.append(Field(y, start + x, height, width, float(mean)))
+            end = start + min(step, (shape[2] - start) // width * width)
+            where = np.s_[y : y + height, start:end]
+            wanted = np.ones((end - start) // width, bool)
+            if tissue is not None:
+                covered = (np.asarray(tissue[where]) != 0).reshape(height, -1, width)
+                wanted = covered.mean(axis=(0, 2)) >= tissue_fraction
+            if not wanted.any():
+                continue
+            score = _score(probabilities, others, where, every)
+            means = score.reshape(len(score), -1, width // every).mean(axis=(0, 2), dtype=float)
+            fields += [
+                Field(y, start + int(n) * width, height, width, float(means[n]))
+                for n in np.flatnonzero(wanted)
+            ]
     return sorted(fields, key=lambda field: (-field.score, field.y, field.x))[:count]
 
 
-def _score(probabilities, others: Sequence, where) -> np.ndarray:
-    first = read_probabilities(probabilities, where)
+def _score(probabilities, others: Sequence, where, every: int) -> np.ndarray:
+    first = read_probabilities(probabilities, where, every)
     if not others:
         return entropy_nats(first)
     total, entropies = first.copy(), entropy_nats(first)
     for other in others:
-        values = read_probabilities(other, where)
+        values = read_probabilities(other, where, every)
         total += values
         entropies += entropy_nats(values)
     models = len(others) + 1

@@ -6,7 +6,7 @@ All pictures are uint8 (Y, X, 3). Equal input gives equal bytes, in memory and a
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from skimage.segmentation import find_boundaries
 
 YELLOW = (255, 220, 0)
@@ -119,6 +119,27 @@ def side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
     return row
 
 
+def framed(picture: np.ndarray, window: tuple[int, int, int, int], text: str) -> np.ndarray:
+    """The picture with a frame, white within black, around (y, x, height, width), and a text."""
+    y, x, height, width = window
+    drawing = Image.fromarray(picture)
+    pen = ImageDraw.Draw(drawing)
+    box = (x, y, max(x, x + width - 1), max(y, y + height - 1))
+    pen.rectangle(box, outline=(0, 0, 0), width=3)
+    pen.rectangle(tuple(np.add(box, (1, 1, -1, -1))) if min(height, width) > 3 else box,
+                  outline=(255, 255, 255))  # fmt: skip
+    pen.text((x + 5, y + 4), text, fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
+    return np.asarray(drawing)
+
+
 def write_png(path: str | Path, picture: np.ndarray) -> None:
     """Write uint8 (Y, X, 3) as PNG, without a time stamp."""
     Image.fromarray(picture).save(path, format="PNG")
+
+
+def write_jpeg(path: str | Path, picture: np.ndarray) -> None:
+    """Write uint8 (Y, X, 3) as JPEG, colour at full resolution: outlines of one pixel stay.
+
+    A field of 4000 x 4000 px is some MB so, and tens as PNG.
+    """
+    Image.fromarray(picture).save(path, format="JPEG", quality=90, subsampling=0)

@@ -5,13 +5,14 @@ import numpy as np
 from slideunet.errors import SlideError
 
 
-def read_probabilities(array, where: tuple[slice, slice]) -> np.ndarray:
+def read_probabilities(array, where: tuple[slice, slice], every: int = 1) -> np.ndarray:
     """Read a window of `array` (C, Y, X) as float32 in 0..1; uint8 255 counts as 1.
 
-    Raises SlideError where a float map holds NaN, infinity, or values outside 0..1: a network that
-    answered so has answered wrongly elsewhere too, so nothing is guessed.
+    `every`: keep every n-th row and column only. Raises SlideError where a float map holds NaN,
+    infinity, or values outside 0..1: a network that answered so has answered wrongly elsewhere too,
+    so nothing is guessed.
     """
-    values = np.asarray(array[(slice(None), *where)])
+    values = np.asarray(array[(slice(None), *where)])[:, ::every, ::every]
     if values.dtype == np.uint8:
         return values.astype(np.float32) / np.float32(255)
     if values.dtype.kind != "f":
@@ -21,7 +22,7 @@ def read_probabilities(array, where: tuple[slice, slice]) -> np.ndarray:
         channel, y, x = (int(v[0]) for v in np.nonzero(bad))
         raise SlideError(
             f"probability map: {values[channel, y, x]} for class {channel} at "
-            f"y={y + (where[0].start or 0)}, x={x + (where[1].start or 0)} "
+            f"y={y * every + (where[0].start or 0)}, x={x * every + (where[1].start or 0)} "
             f"({int(bad.sum())} such pixels in this block); segment the slide again"
         )
     return values.astype(np.float32)

@@ -17,6 +17,8 @@ log = logging.getLogger("unet-slides")
 # The manifests of a slide, in the order in which they are made.
 STAGES = ("slide", "segmentation", "objects", "overlay", "accuracy")
 
+# Facts of a slide's objects that get a column each: the share of each class of the configuration.
+FRACTION = "fraction_"
 # Column of archive.tsv: (manifest, path of the fact in it).
 COLUMNS = {
     "height_px": ("slide", "height"),
@@ -35,7 +37,13 @@ COLUMNS = {
     "tile_px": ("segmentation", "tile_px"),
     "computed_px": ("segmentation", "computed_px"),
     "masked_px": ("segmentation", "masked_px"),
-    "median_area_px": ("objects", "summary", "area_px_q50"),
+    "objects": ("objects", "summary", "objects"),
+    "density_per_mm2": ("objects", "summary", "density_per_mm2"),
+    **{
+        f"area_{unit}_{quantile}": ("objects", "summary", f"area_{unit}_{quantile}")
+        for unit in ("px", "um2")
+        for quantile in ("q05", "q25", "q50", "q75", "q95")
+    },
     "object_f1": ("accuracy", "object_f1"),
 }
 
@@ -77,13 +85,16 @@ def write_tables(results: str, slides: list[str], refused: list[dict]) -> tuple[
         failure = _failure(manifests)
         if failure:
             log_file = Path(results) / "logs" / _rule(failure["stage"]) / f"{slide}.log"
+        summary = _fact(manifests, "objects", "summary") or {}
+        values |= {key: share for key, share in summary.items() if key.startswith(FRACTION)}
             failures.append({"slide": slide, **failure, "log": str(log_file)})
         values = {name: _fact(manifests, *path) for name, path in COLUMNS.items()}
         rows.append({"slide": slide, "status": "failed" if failure else "done", **values})
     rows.sort(key=lambda row: (row["status"] != "failed", row["slide"]))
     failures.sort(key=lambda row: row["slide"])
     folder = Path(results)
-    _write(folder / "archive.tsv", ["slide", "status", *COLUMNS], rows)
+    columns = dict.fromkeys(["slide", "status", *COLUMNS, *(key for row in rows for key in row)])
+    _write(folder / "archive.tsv", list(columns), rows)
     _write(folder / "failures.tsv", ["slide", "stage", "reason", "log"], failures)
     failed = len(failures)
     log.info("slides: %d done, %d failed", len(rows) + len(refused) - failed, failed)

@@ -25,9 +25,10 @@ def summarize(
     row["density_per_mm2"] = count / (tissue_area_um2 / 1e6) if tissue_area_um2 else None
     pixel_um2 = mpp_um[0] * mpp_um[1] if mpp_um else None
     for quantile in QUANTILES:
-        key = f"area_um2_q{round(100 * quantile):02d}"
-        known = count > 0 and pixel_um2 is not None
-        row[key] = float(np.quantile(area_px, quantile)) * pixel_um2 if known else None
+        name = f"q{round(100 * quantile):02d}"
+        area = float(np.quantile(area_px, quantile)) if count else None
+        row[f"area_px_{name}"] = area
+        row[f"area_um2_{name}"] = area * pixel_um2 if area and pixel_um2 else None
     for number, name in enumerate(class_names[1:], 1):
         share = float((np.asarray(class_of) == number).mean()) if count else None
         row[f"fraction_{slug(name)}"] = share

@@ -2,7 +2,7 @@
 
 from slideunet import store
 from slideunet.arrays import open_group
-from slideunet.errors import UserError
+from slideunet.errors import SlideError, UserError
 from slideunet.images import read_picture
 from slideunet.metrics.objects import object_counts
 from slideunet.store import Work, make
@@ -14,15 +14,19 @@ def compare(*, objects: str, label: str, manifest: str, settings: dict, code: di
     objects : manifest of stage objects; label : label image (Y, X) of the slide's size
     settings : section evaluate (min_area_px: objects below it count neither way)
 
+    A reference of another size, or that can't be read, ends as a manifest with `status: failed`.
     Both label images are held in memory: a reference is at most what somebody annotated.
     """
 
     def build(work: Work) -> tuple[list[str], dict]:
         store.load(objects)
         found = open_group(store.beside(objects, "objects.ome.zarr"))["0"]
-        truth = read_picture(label).pixels[0]
+        try:
+            truth = read_picture(label).pixels[0]
+        except UserError as error:  # of one slide: the others go on
+            raise SlideError(str(error)) from error
         if truth.shape != found.shape:
-            raise UserError(
+            raise SlideError(
                 f"{label}: {truth.shape[0]} x {truth.shape[1]} pixels, but the slide was segmented "
                 f"at {found.shape[0]} x {found.shape[1]}: give a reference of that size"
             )

@@ -1,15 +1,15 @@
 """Objects of one slide: label image, table, outlines, summary, fields to annotate next."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from slideunet import ngff, store
+from slideunet.annotations import NEXT_NAME
 from slideunet.arrays import open_group
 from slideunet.columns import object_columns
 from slideunet.entropy import fields_geojson, rank_fields
-from slideunet.geojson import Style, qupath_placement, write_geojson
-from slideunet.label_pyramid import create_label_image, write_levels
+from slideunet.geojson import Placement, Style, qupath_placement, write_geojson
+from slideunet.label_pyramid import SHARD_PX, create_label_image, write_levels
 from slideunet.labels import Instances, Rules, find_instances, write_instances
 from slideunet.measure import measure_objects
 from slideunet.object_table import write_anndata, write_table
@@ -18,6 +18,7 @@ from slideunet.seeds import Split
 from slideunet.signals import Sources
 from slideunet.slide_array import open_array, scale_of
 from slideunet.slide_file import load_slide
+from slideunet.slide_overview import TissueArray, is_stained, load_tissue
 from slideunet.store import Work, make
 from slideunet.summary import summarize
 
@@ -26,16 +27,23 @@ NEXT = "annotate_next.geojson"
 # As many fields as an hour of annotation may cover.
 NEXT_FIELDS = 10
 NEXT_RGB = (255, 0, 255)
+# Entropy is scored on every fourth row and column: 2 ns per pixel instead of 19 (measured), and of
+# fields of 512 px still 16,384 values each.
+NEXT_EVERY_PX = 4
+# A field counts from this share of tissue on: in fluorescence the tissue is the cells alone.
+NEXT_TISSUE = 0.1
 
 
-def objects(*, slide: str, segmentation: str, manifest: str, settings: dict, code: dict) -> None:
+def objects(
+    *, slide: str, segmentation: str, manifest: str, settings: dict, code: dict, workers: int = 1
+) -> None:
     """Make objects.ome.zarr, objects.parquet and objects.geojson.gz beside objects.json.
 
     slide, segmentation : manifests of stages index and segment
-    settings : section objects and the list classes
+    settings : section objects and the list classes; workers : threads, which change no byte
 
     Also annotate_next.geojson, the fields with the highest predictive entropy, and, by
-    objects.also, objects.csv and objects.h5ad. facts : count, summary, number type of the labels.
+    objects.also, objects.csv and objects.h5ad. facts : objects (their count), summary.
     """
 
     def build(work: Work) -> tuple[list[str], dict]:
@@ -43,29 +51,15 @@ def objects(*, slide: str, segmentation: str, manifest: str, settings: dict, cod
         segmented = store.load(segmentation)["facts"]
         found = open_group(store.beside(segmentation, "segmentation.ome.zarr"))
         options = settings["objects"]
-        if options["source"] == "classes":
-            map_of_objects = found["labels/classes/0"]
-        else:
-            map_of_objects = ThresholdedClasses(found["0"], options["threshold"])
-        instances = find_instances(
-            map_of_objects, rules_of(options), block_px=options["block_px"],
-            probabilities=found["0"],
-        )  # fmt: skip
-        levels = create_label_image(
-            work.folder / STORE, instances.shape, instances.dtype, segmented["pixel_um"]
-        )
-        write_instances(instances, map_of_objects, levels[0], probabilities=found["0"])
-        write_levels(levels)
-        names = _write_files(
-            work.folder, instances, levels[0], found["0"], facts, segmented, settings
-        )
+        instances, labels = _label(work.folder, found, segmented, options, workers)
+        made = Made(slide, facts, segmented, instances, labels, found["0"], settings, workers)
+        names = [STORE, *made.write_table(work.folder), *made.write_outlines(work.folder)]
         area_um2 = (facts["quality"]["tissue_mm2"] or 0) * 1e6
-        pixel_um = segmented["pixel_um"]
         row = summarize(
             instances.area_px, instances.class_of, settings["classes"],
-            mpp_um=pixel_um, tissue_area_um2=area_um2 or None,
+            mpp_um=segmented["pixel_um"], tissue_area_um2=area_um2 or None,
         )  # fmt: skip
-        return [STORE, *names], {"objects": len(instances), "summary": row}
+        return names, {"objects": len(instances), "summary": row}
 
     inputs = {"slide": slide, "segmentation": segmentation}
     make(
@@ -85,41 +79,90 @@ def rules_of(options: dict) -> Rules:
     )
 
 
-def _write_files(
-    folder: Path, instances: Instances, labels, probabilities, slide: dict, segmented: dict,
-    settings: dict,
-) -> list[str]:  # fmt: skip
-    """Table, outlines and the fields to annotate next; returns the files' names."""
-    options, classes = settings["objects"], settings["classes"]
-    last_row = instances.last_row
-    scale_yx = scale_of(slide, segmented)
-    names = [TABLE, OUTLINES, NEXT]
-    csv = folder / "objects.csv" if "csv" in options["also"] else None
-    with open_array(slide, scale_yx) as image:
-        channels = tuple(slide["channels"])
-        stains = channels == ("red", "green", "blue") and image.dtype == np.uint8
-        sources = Sources(image, channels, stains, probabilities=probabilities)
-        batches = measure_objects(
-            labels, last_row, instances.class_of, class_names=classes,
-            mpp_um=segmented["pixel_um"], sources=sources, block_px=options["block_px"],
-        )  # fmt: skip
-        columns = object_columns(list(channels), stains=stains, probabilities=True)
-        write_table(batches, columns, folder / TABLE, csv=csv)
-    names += ["objects.csv"] if csv else []
-    if "h5ad" in options["also"]:
-        write_anndata(folder / TABLE, folder / "objects.h5ad")
-        names.append("objects.h5ad")
-    placement = qupath_placement(scale_yx, slide["bounds"])
-    styles = {
-        number: Style(name, tuple(bytes.fromhex(ngff.colour(number))))
-        for number, name in enumerate(classes)
-        if number
-    }
-    write_geojson(
-        folder / OUTLINES, labels, last_row, instances.class_of, styles, placement=placement,
-        tolerance_px=options["simplify_px"], block_px=options["block_px"],
+def _label(folder: Path, found, segmented: dict, options: dict, workers: int):
+    """Both passes of labelling, and the pyramid; returns the objects and the label image."""
+    if options["source"] == "classes":
+        map_of_objects = found["labels/classes/0"]
+    else:
+        map_of_objects = ThresholdedClasses(found["0"], options["threshold"])
+    instances = find_instances(
+        map_of_objects, rules_of(options), block_px=options["block_px"],
+        probabilities=found["0"], workers=workers,
     )  # fmt: skip
-    fields = rank_fields(probabilities, options["field_px"], NEXT_FIELDS)
-    text = fields_geojson(fields, placement, Style("annotate next", NEXT_RGB))
-    (folder / NEXT).write_text(text)
-    return names
+    levels = create_label_image(
+        folder / STORE, instances.shape, instances.dtype, segmented["pixel_um"]
+    )
+    # Two blocks within one shard must not be written at once.
+    writers = 1 if options["block_px"] % SHARD_PX else workers
+    write_instances(instances, map_of_objects, levels[0], probabilities=found["0"], workers=writers)
+    write_levels(levels)
+    return instances, levels[0]
+
+
+@dataclass(frozen=True)
+class Made:
+    """The labelled slide; each method writes some of its files and returns their names."""
+
+    slide: str
+    facts: dict
+    segmented: dict
+    instances: Instances
+    labels: object  # zarr (Y, X)
+    probabilities: object  # zarr (C, Y, X)
+    settings: dict
+    workers: int
+
+    @property
+    def scale_yx(self) -> tuple[float, float]:
+        """Level-0 pixels per pixel of the label image."""
+        return scale_of(self.facts, self.segmented)
+
+    @property
+    def placement(self) -> Placement:
+        """From the label image's pixels to QuPath's."""
+        return qupath_placement(self.scale_yx, self.facts["bounds"])
+
+    def write_table(self, folder: Path) -> list[str]:
+        """objects.parquet and, by objects.also, objects.csv and objects.h5ad."""
+        options, channels = self.settings["objects"], tuple(self.facts["channels"])
+        stains = is_stained(self.slide, self.facts)
+        csv = folder / "objects.csv" if "csv" in options["also"] else None
+        with open_array(self.facts, self.scale_yx) as image:
+            batches = measure_objects(
+                self.labels, self.instances.last_row, self.instances.class_of,
+                class_names=self.settings["classes"], mpp_um=self.segmented["pixel_um"],
+                sources=Sources(image, channels, stains, probabilities=self.probabilities),
+                block_px=options["block_px"], workers=self.workers,
+            )  # fmt: skip
+            columns = object_columns(list(channels), stains=stains, probabilities=True)
+            write_table(batches, columns, folder / TABLE, csv=csv)
+        names = [TABLE] + (["objects.csv"] if csv else [])
+        if "h5ad" in options["also"]:
+            write_anndata(folder / TABLE, folder / "objects.h5ad")
+            names.append("objects.h5ad")
+        return names
+
+    def write_outlines(self, folder: Path) -> list[str]:
+        """objects.geojson.gz and annotate_next.geojson."""
+        options = self.settings["objects"]
+        styles = {
+            number: Style(name, tuple(bytes.fromhex(ngff.colour(number))))
+            for number, name in enumerate(self.settings["classes"])
+            if number
+        }
+        write_geojson(
+            folder / OUTLINES, self.labels, self.instances.last_row, self.instances.class_of,
+            styles, placement=self.placement, tolerance_px=options["simplify_px"],
+            block_px=options["block_px"], workers=self.workers,
+        )  # fmt: skip
+        tissue = load_tissue(self.slide, self.facts)
+        covered = tissue and TissueArray(tissue, self.instances.shape, self.scale_yx)
+        # Of several models the mean is stored, and its entropy is the models' mean entropy plus
+        # their disagreement (Houlsby et al. 2011): fields that they differ on rank high by it too.
+        fields = rank_fields(
+            self.probabilities, options["field_px"], NEXT_FIELDS, tissue=covered,
+            tissue_fraction=NEXT_TISSUE, every_px=NEXT_EVERY_PX,
+        )  # fmt: skip
+        text = fields_geojson(fields, self.placement, Style(NEXT_NAME, NEXT_RGB))
+        (folder / NEXT).write_text(text)
+        return [OUTLINES, NEXT]
