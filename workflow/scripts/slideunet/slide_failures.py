@@ -85,10 +85,10 @@ def write_tables(results: str, slides: list[str], refused: list[dict]) -> tuple[
         failure = _failure(manifests)
         if failure:
             log_file = Path(results) / "logs" / _rule(failure["stage"]) / f"{slide}.log"
-        summary = _fact(manifests, "objects", "summary") or {}
-        values |= {key: share for key, share in summary.items() if key.startswith(FRACTION)}
             failures.append({"slide": slide, **failure, "log": str(log_file)})
         values = {name: _fact(manifests, *path) for name, path in COLUMNS.items()}
+        summary = _fact(manifests, "objects", "summary") or {}
+        values |= {key: share for key, share in summary.items() if key.startswith(FRACTION)}
         rows.append({"slide": slide, "status": "failed" if failure else "done", **values})
     rows.sort(key=lambda row: (row["status"] != "failed", row["slide"]))
     failures.sort(key=lambda row: row["slide"])
