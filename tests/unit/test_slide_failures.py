@@ -93,13 +93,6 @@ def test_the_run_fails_and_counts(results):
     assert "slide good: object F1 0.875" in verdict
 
 
-def test_failed_manifests_are_set_aside_and_others_left(results):
-    assert slide_failures.set_aside(str(results)) == []
-    slide_failures.write_tables(str(results), ["bad", "good", "killed"], REFUSED)
-    assert len(slide_failures.set_aside(str(results))) == 3
-    left = sorted(path.name for path in (results / "slides" / "bad").glob("[a-z]*.json"))
-    assert left == ["slide.json"]
-    assert len(list((results / "slides" / "good").glob("*.json"))) == 4
 def test_where_the_time_went_is_a_table_of_its_own(results):
     timing = {"wall_s": 10.0, "read_s": 1.5, "device_busy_percent": 97.5, "mpx_per_s": 1.25}
     file = results / "slides" / "good" / "segmentation.timing.json"
@@ -119,3 +112,10 @@ def test_failed_parts_are_set_aside_with_their_slide(results):
     assert len(list((results / "slides/good/parts").glob("[0-9]*"))) == 2
 
 
+def test_failed_manifests_are_set_aside_and_others_left(results):
+    assert slide_failures.set_aside(str(results)) == []
+    slide_failures.write_tables(str(results), ["bad", "good", "killed"], REFUSED)
+    assert len(slide_failures.set_aside(str(results))) == 3
+    left = sorted(path.name for path in (results / "slides" / "bad").glob("[a-z]*.json"))
+    assert left == ["slide.json"]
+    assert len(list((results / "slides" / "good").glob("*.json"))) == 4

@@ -31,8 +31,6 @@ COLUMNS = {
     "focus": ("slide", "quality", "focus"),
     "saturation": ("slide", "quality", "saturation"),
     "pen_fraction": ("slide", "quality", "pen_fraction"),
-    "objects": ("objects", "summary", "objects"),
-    "density_per_mm2": ("objects", "summary", "density_per_mm2"),
     "bad_tiles": ("slide", "bad_tiles"),
     "tile_px": ("segmentation", "tile_px"),
     "computed_px": ("segmentation", "computed_px"),
@@ -96,6 +94,7 @@ def write_tables(results: str, slides: list[str], refused: list[dict]) -> tuple[
     columns = dict.fromkeys(["slide", "status", *COLUMNS, *(key for row in rows for key in row)])
     _write(folder / "archive.tsv", list(columns), rows)
     _write(folder / "failures.tsv", ["slide", "stage", "reason", "log"], failures)
+    _write(folder / "timing.tsv", ["slide", *timing.COLUMNS], timing.rows(results, slides))
     failed = len(failures)
     log.info("slides: %d done, %d failed", len(rows) + len(refused) - failed, failed)
     return len(rows) + len(refused) - failed, failed
@@ -105,7 +104,6 @@ def judge(*, archive: str, failures: str, evaluation: str, verdict: str) -> None
     """Raise UserError, with the counts, where slides failed; else write the verdict file.
 
     The verdict says how many slides are done and, a line each, how good networks and slides are.
-    _write(folder / "timing.tsv", ["slide", *timing.COLUMNS], timing.rows(results, slides))
     """
     rows = _table(archive)
     failed = len(_table(failures))
