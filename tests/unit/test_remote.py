@@ -136,3 +136,13 @@ def test_a_child_killed_by_the_machine_is_replaced(slide):
         with pytest.raises(MemoryError, match=r"a\.svs: .*memory is short"):
             reader.read(0, 0, 0, 10, 10)
         assert reader.read(0, 0, 0, 10, 10).shape == (3, 10, 10)
+
+
+def test_a_signal_to_all_processes_is_no_bad_tile(slide):
+    """A preempted job's processes are all told to leave: the slide must not be blamed."""
+    with RemoteReader(slide) as reader:
+        child = reader._idle.queue[0]._process
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            child.send_signal(signum)
+        assert reader.read(0, 0, 0, 8, 8).shape == (3, 8, 8)
+        assert child.poll() is None

@@ -141,8 +141,10 @@ def run_parts(folder: Path, archive: dict, n_parts: int, **more) -> list[str]:
 
 @pytest.mark.parametrize("n_parts", [1, 2, 5])
 def test_parts_give_the_same_store_and_manifest(tmp_path, archive, n_parts):
-    run(tmp_path / "whole", archive)
+    whole = run(tmp_path / "whole", archive)
     manifests = run_parts(tmp_path / "parts", archive, n_parts)
+    shares = [store.read_manifest(Path(m))["facts"]["computed_px"] for m in manifests]
+    assert sum(shares) == whole["facts"]["computed_px"], "nothing is left to the job that joins"
     run(tmp_path / "joined", archive, part_manifests=manifests)
     assert digest(tmp_path / "joined") == digest(tmp_path / "whole")
     for folder in ("joined", "whole"):

@@ -3,7 +3,8 @@
 # Makes: RESULTS/images/ID.json with ID.zarr:
 #            image (C, Y, X) as the source, label (Y, X) int32 (-1 not annotated, 0 background),
 #            class (Y, X) uint8 (255 not annotated); chunks (1, 512, 512)
-#        RESULTS/slides/ID/slide.json with thumbnail.png, tissue.geojson.
+#        RESULTS/slides/ID/slide.json with thumbnail.png, tissue.geojson; where index.copy says so,
+#        slide.ome.zarr: its levels (C, Y, X) as the source; chunks (1, 512, 512), shards of 4096 px.
 
 
 rule ingest:
@@ -43,7 +44,9 @@ rule index:
         ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2500 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        # A copy is written at some 10 MB/s of compressed pixels at least.
+        runtime=lambda wildcards, attempt, input: attempt
+        * (30 + config["index"]["copy"] * int(input.size_mb) // 600),
     params:
         settings=slide_settings,
         identity=slide_identity,

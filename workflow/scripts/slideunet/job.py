@@ -29,6 +29,12 @@ class Stopped(Exception):
     """Raised by a stage that saved its work because `stop_requested` said so."""
 
 
+def stop_if_asked() -> None:
+    """Raise Stopped where a signal has asked this job to leave; what is written is kept."""
+    if stop_requested():
+        raise Stopped("leaving between two shards: those that are written are kept")
+
+
 @contextlib.contextmanager
 def job(log_file: str, threads: int = 1) -> Iterator[None]:
     """Run the body with its output in the log; end a user's mistake with one line and status 1.

@@ -109,21 +109,29 @@ def create_level(
 
 
 def multiscales(
-    name: str, axes: str, levels: int, pixel_um: tuple[float, float] | None, method: str
+    name: str,
+    axes: str,
+    levels: int,
+    pixel_um: tuple[float, float] | None,
+    method: str,
+    factors: list[float] | None = None,
 ) -> dict:
     """The `multiscales` entry of an image whose levels each halve Y and X.
 
     axes : "cyx" or "yx"; pixel_um : (y, x) of level 0, None where it is unknown; method : how a
-    level is made from the one before, `mean` or `mode`.
+    level is made from the one before, `mean` or `mode`; factors : pixels of level 0 per pixel of
+    each level, where levels do not halve.
     """
+    halved = factors is None
+    factors = [2.0**level for level in range(levels)] if halved else factors
     unit = {} if pixel_um is None else {"unit": "micrometer"}
     space = [{"name": axis, "type": "space", **unit} for axis in "yx"]
     channel = [{"name": "c", "type": "channel"}] * axes.count("c")
     size = pixel_um or (1.0, 1.0)
     datasets = []
-    for level in range(levels):
-        scale = [1.0] * len(channel) + [2.0**level * s for s in size]
-        shift = [0.0] * len(channel) + [(2**level - 1) / 2 * s for s in size]
+    for level, factor in enumerate(factors):
+        scale = [1.0] * len(channel) + [factor * s for s in size]
+        shift = [0.0] * len(channel) + [(factor - 1) / 2 * s for s in size]
         datasets.append(
             {
                 "path": str(level),
@@ -133,13 +141,16 @@ def multiscales(
                 ],
             }
         )
-    return {
+    found = {
         "name": name,
         "axes": [*channel, *space],
         "datasets": datasets,
         "type": method,
-        "metadata": {"description": f"{method} of 2 x 2 pixels of the level before"},
     }
+    if not halved:
+        return found
+    about = f"{method} of 2 x 2 pixels of the level before"
+    return {**found, "metadata": {"description": about}}
 
 
 def omero_channels(classes: list[str]) -> list[dict]:

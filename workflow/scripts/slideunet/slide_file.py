@@ -21,13 +21,17 @@ def write_source(folder: Path, path: str, mtime_ns: int) -> None:
 def load_slide(manifest: str | Path) -> dict:
     """Facts of a slide's manifest, with `path` and `mtime_ns` of its file.
 
+    `path` is what is to be read: the copy beside the manifest where there is one (index.copy).
     Raises UserError as store.load does, and where NAME is not there.
     """
     facts = store.load(manifest)["facts"]
     path = store.beside(manifest, NAME)
     try:
-        return {**facts, **json.loads(path.read_bytes())}
+        found = {**facts, **json.loads(path.read_bytes())}
     except (OSError, ValueError):
         raise UserError(
             f"{path}: missing or damaged: remove {manifest} and call again to index the slide anew"
         ) from None
+    if facts.get("copy"):
+        found["path"] = str(store.beside(manifest, facts["copy"]))
+    return found

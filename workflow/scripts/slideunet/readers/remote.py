@@ -156,6 +156,10 @@ def main() -> None:
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A job that is told to leave is told by signals to all its processes: this one ends with it,
+    # and must not look like a decoder that crashed.
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)
     reader = None
 
     def first() -> dict:

@@ -1,8 +1,11 @@
-"""Indexing of one slide: a look before the night, nothing copied."""
+"""Indexing of one slide: a look before the night; nothing is copied unless index.copy says so."""
 
 import os
 
 from slideunet.guard import index_slide_guarded
+from slideunet.job import stop_if_asked
+from slideunet.readers.remote import RemoteReader
+from slideunet.slide_copy import copy_slide
 from slideunet.slide_file import NAME, write_source
 from slideunet.slides import FILES
 from slideunet.store import Work, make
@@ -15,7 +18,9 @@ def index(*, slide: str, tissue: str | list, manifest: str, settings: dict, code
     settings : sections index and intensity, mpp_um of the slide's table row or None
 
     Decoding happens in a child process with limits (index.mem_mb, index.seconds): a slide that
-    can't be read, or breaks a decoder, ends as a manifest with `status: failed`.
+    can't be read, or breaks a decoder, ends as a manifest with `status: failed`. With index.copy
+    the slide is copied into slide.ome.zarr, from which all that follows reads; `copy` among the
+    facts names it.
     """
     inputs = {"tissue": tissue} if tissue else {}
 
@@ -30,7 +35,13 @@ def index(*, slide: str, tissue: str | list, manifest: str, settings: dict, code
         )
         write_source(work.folder, os.fspath(slide), facts.pop("mtime_ns"))
         work.unlisted.append(NAME)
-        return list(FILES), facts
+        if not settings["index"].get("copy"):
+            return list(FILES), facts
+        limits = {"mem_mb": settings["index"]["mem_mb"], "seconds": settings["index"]["seconds"]}
+        mpp_um = None if facts["mpp_um"] is None else tuple(facts["mpp_um"])
+        with RemoteReader(slide, **limits) as reader:
+            name = copy_slide(reader, work.folder, facts["sha256"], mpp_um, stop_if_asked)
+        return [*FILES, name], {**facts, "copy": name}
 
     make(
         manifest, build, kind="index", settings=settings, code=code, inputs=inputs, slide=True

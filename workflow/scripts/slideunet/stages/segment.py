@@ -13,7 +13,7 @@ from slideunet.device import choose_device
 from slideunet.engine import Member
 from slideunet.errors import SlideError, UserError
 from slideunet.geometry import Window
-from slideunet.job import Stopped, stop_requested
+from slideunet.job import stop_if_asked
 from slideunet.model import Description
 from slideunet.readers.files import slide_files
 from slideunet.segmentation import Request, segment_slide
@@ -163,12 +163,6 @@ def _request(
 def load_members(models: list[str], scalings: list[dict]) -> list[Member]:
     """The networks, float32 on the CPU, each with its scaling of grey values."""
     return [Member(model.load(m)[0], s) for m, s in zip(models, scalings, strict=True)]
-
-
-def stop_if_asked() -> None:
-    """Raise Stopped where a signal has asked this job to leave."""
-    if stop_requested():
-        raise Stopped("segmentation: the shards that are written are kept")
 
 
 def check_unchanged(facts: dict) -> None:
