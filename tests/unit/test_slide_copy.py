@@ -85,7 +85,7 @@ def test_a_copy_that_was_cut_off_goes_on(tmp_path):
     shards[0].write_bytes(shards[0].read_bytes()[:-1])  # half-written
     shards[1].with_name("7.partial").write_bytes(b"x")  # a stray
     asked = []
-    cut = copied(source, tmp_path / "cut", stop=lambda: asked.append(1))
+    copied(source, tmp_path / "cut", stop=lambda: asked.append(1))
     files = [p for p in whole.rglob("*") if p.is_file()]
     assert len(asked) == len([p for p in files if "c" in p.relative_to(whole).parts]) - 3
     assert digest(tmp_path / "cut", NAME) == digest(tmp_path / "whole", NAME)
