@@ -18,6 +18,8 @@ from skimage.color import rgb2hed
 from slideunet import ngff, store
 from slideunet.columns import object_columns
 from slideunet.errors import UserError
+from slideunet.slide_file import load_slide
+from slideunet.slide_overview import load_tissue
 from slideunet.stages.compare import compare
 from slideunet.stages.index import index
 from slideunet.stages.objects import objects
@@ -219,7 +221,7 @@ def test_pictures(tmp_path, mpp_um):
     assert fields[0] == {"y": 0, "x": 0, "height": side, "width": side, "objects": 3}
     assert [field["objects"] for field in fields] == [3, 1]
     names = sorted(path.name for path in (folder / "pictures").iterdir())
-    assert names == ["density.png", "field_1.jpg", "field_2.jpg", "overlay.png"]
+    assert names == ["density.png", "field_1.jpg", "field_2.jpg", "overlay.png", "tissue.png"]
     field = np.asarray(Image.open(folder / "pictures/field_1.jpg")).astype(int)
     assert field.shape == (side, side, 3)
     yellow = np.abs(field - (255, 220, 0)).sum(axis=2) < 90
@@ -235,6 +237,22 @@ def test_pictures(tmp_path, mpp_um):
     assert (whole[:45, :70] == (255, 220, 0)).all(axis=2).sum() > 40
 
 
+def test_the_tissue_mask_is_shown(tmp_path):
+    classes = np.zeros((HEIGHT, WIDTH), np.uint8)
+    folder = prepare(tmp_path, classes, pixels=stained(classes), mpp_um=9.0)
+    run(folder)
+    draw(folder)
+    thumbnail = np.asarray(Image.open(folder / "thumbnail.png").convert("RGB"))
+    shown = np.asarray(Image.open(folder / "pictures/tissue.png"))
+    tissue = load_tissue(folder / "slide.json", load_slide(folder / "slide.json"))
+    outline = (shown == (255, 220, 0)).all(axis=2)
+    assert 0 < tissue.mask.mean() < 1
+    assert outline.any() and tissue.mask[outline].all()
+    inside = tissue.mask & ~outline
+    assert np.array_equal(shown[inside], thumbnail[inside])
+    assert (shown[~tissue.mask] < thumbnail[~tissue.mask]).mean() > 0.9
+
+
 def test_an_empty_slide_is_valid(tmp_path):
     folder = prepare(tmp_path, np.zeros((HEIGHT, WIDTH), np.uint8))
     content = run(folder, also=["csv", "h5ad"])
@@ -243,7 +261,8 @@ def test_an_empty_slide_is_valid(tmp_path):
     assert outlines_of(folder) == []
     assert len(pd.read_parquet(folder / "objects.parquet")) == 0
     assert draw(folder)["facts"]["fields"] == []
-    assert {p.name for p in (folder / "pictures").iterdir()} == {"density.png", "overlay.png"}
+    names = {p.name for p in (folder / "pictures").iterdir()}
+    assert names == {"density.png", "overlay.png", "tissue.png"}
 
 
 def test_one_object_on_the_whole_slide_and_objects_of_one_pixel(tmp_path):

@@ -13,6 +13,7 @@ from slideunet.pictures import framed, to_rgb, write_jpeg, write_png
 from slideunet.pictures import overlay as draw_outlines
 from slideunet.slide_array import SlideArray, open_array, scale_of
 from slideunet.slide_file import load_slide
+from slideunet.slide_overview import load_tissue
 from slideunet.store import Work, make
 from slideunet.summary import densest_fields, density_map
 
@@ -31,6 +32,7 @@ def overlay(
     overlay.png : the thumbnail with the objects' outlines and frames around the fields
     field_1.jpg ... : the densest fields with outlines, at the resolution that was segmented
     density.png : objects per mm2 over the slide
+    tissue.png : the thumbnail with what was taken for tissue, the rest dimmed
     The folder is there, and empty, for a slide that failed. facts : the fields (y, x, height, width
     in px, objects), densest first; none of a slide without objects.
     """
@@ -57,6 +59,7 @@ def overlay(
                 rgb = _field(image, group["0"], field, facts, options)
                 write_jpeg(folder / f"field_{number}.jpg", rgb)
         _write_whole(folder, slide, facts, group, scale_yx, fields, options)
+        _write_tissue(folder / "tissue.png", slide, facts, options)
         cell_px = max(1.0, max(shape) / DENSITY_CELLS)
         density = density_map(y, x, shape, cell_px)
         draw_density(folder / "density.png", density, shape, cell_px, pixel_um)
@@ -99,6 +102,16 @@ def _field(image: SlideArray, labels, field: dict, facts: dict, options: dict) -
         low = high = None  # colour is shown as it is
     rgb = to_rgb(image[:, rows, columns], low, high)
     return draw_outlines(rgb, labels[rows, columns].astype(np.int64), options["outline_rgb"])
+
+
+def _write_tissue(path: Path, slide: str, facts: dict, options: dict) -> None:
+    with Image.open(store.beside(slide, "thumbnail.png")) as picture:
+        thumbnail = np.asarray(picture.convert("RGB"))
+    tissue = load_tissue(slide, facts)
+    label = np.ones(thumbnail.shape[:2], np.int64)
+    if tissue is not None:
+        label[~tissue.mask] = -1
+    write_png(path, draw_outlines(thumbnail, label, options["outline_rgb"]))
 
 
 def _write_whole(
