@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CORES ?= all
 
-.PHONY: help demo test test-slurm test-faults lint format reference lock clean
+ARGS ?= --profile profiles/local --cores $(CORES)
+
+.PHONY: help demo explain stages bench-dag test test-slurm test-faults lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -41,6 +43,15 @@ test-slurm: $(VENV)/installed-test  ## Run the profile on a throw-away Slurm clu
 test-faults: $(VENV)/installed-test results/demo/demo.json  ## Run the heavy tests: kills, full disks, lost controllers
 	$(BIN)/python -m pytest -n 2 tests/unit tests/workflow -m faults
 	$(BIN)/python -m pytest tests/slurm -m faults -rs
+
+explain: $(VENV)/installed  ## Why each job would run: make explain ARGS="--profile profiles/local --configfile mine.yaml"
+	@$(BIN)/python workflow/explain.py $(ARGS)
+
+stages: $(VENV)/installed  ## All stages in turn: one that makes the same again ends there (ARGS as above)
+	$(BIN)/python workflow/in_turn.py $(ARGS)
+
+bench-dag: $(VENV)/installed  ## CPU time and memory of planning 100, 1,000 and 10,000 slides
+	$(BIN)/python tests/bench/bench_dag.py
 
 lint: $(VENV)/installed-test  ## ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .

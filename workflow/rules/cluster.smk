@@ -27,6 +27,7 @@ localrules:
 
 
 onstart:
+    longest_first.install(workflow.scheduler)
     try:
         slurm_start.prepare(workflow)
     except UserError as error:

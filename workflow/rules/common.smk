@@ -1,8 +1,9 @@
 # What all rules share: the checked configuration, the two tables, the digests of the code.
-# Needs: config, the tables that it names, workflow/schemas.
+# Needs: config, the tables (or the folder of slides) that it names, workflow/schemas.
 # Makes: nothing. No image is opened here and no numpy or torch imported: this file is read again
 # by every job on a cluster.
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,8 @@ from snakemake.exceptions import WorkflowError
 SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from slideunet import code_digest, local_gpus, settings, slide_failures, tables
+from slideunet import code_digest, job_limits, local_gpus, longest_first
+from slideunet import settings, slide_failures, slide_folder, tables
 from slideunet.errors import UserError
 
 
@@ -33,7 +35,9 @@ try:
     settings.check_config(config, schema("config"))
     TRAINING = tables.read_training(config["training"], schema("training"), DEMO.values())
     SLIDES, REFUSED = (
-        tables.read_slides(config["slides"], schema("slides"), DEMO.values())
+        slide_folder.read_slides(
+            config["slides"], schema("slides"), DEMO.values(), look=not workflow.remote_exec
+        )
         if config["slides"]
         else ({}, [])
     )
@@ -48,8 +52,8 @@ ENVIRONMENT = "../../envs/environment.yaml"
 # Where there is a GPU here, the jobs that gain by one ask for it; a cluster's profile sets its own.
 GPUS = min(1, local_gpus.count_gpus())
 
-# Slides that failed in an earlier call are tried again in this one.
-if workflow.is_main_process and not workflow.dryrun:
+# Slides that failed in an earlier call are tried again in this one (workflow/in_turn.py: once).
+if workflow.is_main_process and not workflow.dryrun and "UNET_SLIDES_LATER_STAGE" not in os.environ:
     slide_failures.set_aside(RESULTS)
 
 
@@ -115,6 +119,11 @@ def slide_identity(wildcards):
         return None
     stat = Path(file).stat()
     return {"mtime_ns": stat.st_mtime_ns, "size": stat.st_size}
+
+
+def slide_priority(wildcards):
+    """Large slides first: the size of the slide in bytes."""
+    return longest_first.bytes_of(SLIDES[wildcards.slide]["image"])
 
 
 def slide_settings(wildcards):

@@ -17,6 +17,7 @@ rule ingest:
         f"{LOGS}/ingest/{{image}}.log",
     benchmark:
         f"{BENCHMARKS}/ingest/{{image}}.tsv"
+    priority: longest_first.TRAINING
     conda:
         ENVIRONMENT
     resources:
@@ -40,10 +41,12 @@ rule index:
         f"{LOGS}/index/{{slide}}.log",
     benchmark:
         f"{BENCHMARKS}/index/{{slide}}.tsv"
+    priority: slide_priority
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=lambda wildcards, attempt: 2500 * attempt,
+        # the child process that decodes has limits of its own
+        mem_mb=lambda wildcards, attempt: (config["index"]["mem_mb"] + 500) * attempt,
         # A copy is written at some 10 MB/s of compressed pixels at least.
         runtime=lambda wildcards, attempt, input: attempt
         * (30 + config["index"]["copy"] * int(input.size_mb) // 600),

@@ -23,12 +23,17 @@ rule objects:
         f"{LOGS}/objects/{{slide}}.log",
     benchmark:
         f"{BENCHMARKS}/objects/{{slide}}.tsv"
+    priority: slide_priority
     conda:
         ENVIRONMENT
     threads: config["objects"]["threads"]
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        mem_mb=lambda wildcards, input, attempt: job_limits.objects_mb(
+            job_limits.pixels_of(input.slide), attempt
+        ),
+        runtime=lambda wildcards, input, attempt: job_limits.minutes(
+            job_limits.pixels_of(input.slide), job_limits.OBJECTS_PX_PER_S, 20, attempt
+        ),
     params:
         settings=config_of("classes", objects=object_settings()),
         code=code_of("objects.py"),

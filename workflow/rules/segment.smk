@@ -35,13 +35,16 @@ rule segment:
         f"{LOGS}/segment/{{slide}}.log",
     benchmark:
         f"{BENCHMARKS}/segment/{{slide}}.tsv"
+    priority: slide_priority
     conda:
         ENVIRONMENT
     threads: config["segment"]["threads"]
     resources:
         gpu=GPUS,
         mem_mb=lambda wildcards, attempt: config["segment"]["mem_mb"] * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        runtime=lambda wildcards, input, attempt: job_limits.minutes(
+            job_limits.pixels_of(input.slide), job_limits.SEGMENT_PX_PER_S, 30, attempt
+        ),
     params:
         settings=SEGMENT_SETTINGS,
         # A function of the threads: Snakemake does not compare what it returns.
@@ -65,10 +68,16 @@ rule segment_part:
     conda:
         ENVIRONMENT
     threads: config["segment"]["threads"]
+    priority: slide_priority
     resources:
         gpu=GPUS,
         mem_mb=lambda wildcards, attempt: config["segment"]["mem_mb"] * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        runtime=lambda wildcards, input, attempt: job_limits.minutes(
+            job_limits.pixels_of(input.slide) // int(wildcards.parts),
+            job_limits.SEGMENT_PX_PER_S,
+            30,
+            attempt,
+        ),
     params:
         settings=SEGMENT_SETTINGS,
         scheduler=lambda wildcards, threads: config["segment"]["scheduler"],

@@ -22,6 +22,7 @@ rule train:
         f"{LOGS}/train/{{model}}.log",
     benchmark:
         f"{BENCHMARKS}/train/{{model}}.tsv"
+    priority: longest_first.TRAINING
     conda:
         ENVIRONMENT
     threads: lambda wildcards: model_settings(wildcards)["train"]["threads"]

@@ -14,6 +14,7 @@ rule weights:
         f"{LOGS}/weights/{{image}}.log",
     benchmark:
         f"{BENCHMARKS}/weights/{{image}}.tsv"
+    priority: longest_first.TRAINING
     conda:
         ENVIRONMENT
     resources:

@@ -10,7 +10,6 @@ import difflib
 import os
 import re
 from collections.abc import Container
-from pathlib import Path
 
 from slideunet.errors import UserError
 
@@ -37,16 +36,17 @@ def read_training(path: str, schema: dict, made: Container[str] = ()) -> dict[st
 
 
 def read_slides(
-    path: str, schema: dict, made: Container[str] = ()
+    path: str, schema: dict, made: Container[str] = (), look: bool = True
 ) -> tuple[dict[str, dict], list[dict]]:
     """id -> row of `slides.tsv`, and the rows that can't be used, for the failure table.
 
     A bad row is a row of the failure table, not the end of the night: {slide, stage, reason}.
-    Raises UserError only for a table that is none at all.
+    `look`: whether the files must be there. Raises UserError only for a table that is none at all.
     """
-    rows, failures = {}, []
+    rows, failures, seen = {}, [], set()
     for line, row in _rows(path, schema):
-        problem = _problem(row, rows, schema, made)
+        problem = _problem(row, seen, schema, made, look)
+        seen.add(row.get("id"))
         if problem:
             name = row.get("id", "") if ID.fullmatch(row.get("id", "")) else f"line-{line}"
             reason = f"{path}: line {line}: {problem}"
@@ -101,7 +101,9 @@ def _check_header(path: str, header: list[str], schema: dict) -> None:
         raise UserError(f"{path}: a column stands twice in the first line")
 
 
-def _problem(row: dict, earlier: dict, schema: dict, made: Container[str]) -> str | None:
+def _problem(
+    row: dict, earlier: Container[str], schema: dict, made: Container[str], look: bool = True
+) -> str | None:
     """What is wrong with a row, or None. Cells are text: required, enum and pattern are all
     that the tables' schemas use, and cheap for ten thousand rows.
     """
@@ -115,7 +117,7 @@ def _problem(row: dict, earlier: dict, schema: dict, made: Container[str]) -> st
             return f"{column} {value!r}: take one of {', '.join(rule['enum'])}"
         if "pattern" in rule and not re.search(rule["pattern"], value):
             return f"{column} {value!r}: {rule['description']}"
-        if column in PATHS and value not in made and not Path(value).exists():
+        if look and column in PATHS and value not in made and not os.path.exists(value):
             unset = " (the environment variable is not set)" if value.startswith("$") else ""
             return f"{column} {value!r}: no such file{unset}"
     if name in earlier:

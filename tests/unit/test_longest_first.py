@@ -1,0 +1,48 @@
+"""Large slides first: what the scheduler's sample holds, how large a slide is."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from slideunet.longest_first import bytes_of, first_of_each, install
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    priority: int
+
+
+def test_the_sample_holds_the_largest_of_each_rule():
+    segment = [Job("segment", n) for n in range(100)]
+    objects = [Job("objects", n) for n in range(5)]
+    chosen = first_of_each([*segment, *objects], 10)
+    assert {job.priority for job in chosen if job.name == "segment"} == set(range(90, 100))
+    assert {job for job in chosen if job.name == "objects"} == set(objects), "not hidden by segment"
+
+
+def test_few_jobs_are_all_there():
+    jobs = [Job("a", 1), Job("b", 2)]
+    assert first_of_each(jobs, 2) == set(jobs)
+
+
+def test_the_scheduler_s_random_sample_is_replaced():
+    seen = []
+    scheduler = SimpleNamespace(subsample=2, job_selector=lambda jobs: seen.append(jobs) or [])
+    install(scheduler)
+    assert scheduler.subsample is None
+    scheduler.job_selector({Job("a", n) for n in range(9)})
+    assert seen == [{Job("a", 8), Job("a", 7)}]
+    unlimited = SimpleNamespace(subsample=None, job_selector=None)
+    install(unlimited)
+    assert unlimited.job_selector is None
+
+
+def test_size_of_files_folders_and_of_nothing(tmp_path):
+    (tmp_path / "a.svs").write_bytes(b"x" * 1000)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "data").write_bytes(b"x" * 5000)
+    (tmp_path / "b.mrxs").write_bytes(b"x")
+    assert bytes_of(str(tmp_path / "a.svs")) == 1000
+    assert bytes_of(str(tmp_path / "b.mrxs")) == 5001
+    assert 5000 < bytes_of(str(tmp_path / "b")) < 20_000
+    assert bytes_of(str(tmp_path / "none.svs")) == 0

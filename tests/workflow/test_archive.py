@@ -1,0 +1,125 @@
+"""A growing archive: what the next call does, in which order, and why it says it does it."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from small_project import nuclei
+
+ONE = "one raw/one.ome.tif raw/one_label.tif"
+TWO = "two raw/two.ome.tif raw/two_label.tif"
+PER_SLIDE = ("index", "segment", "objects", "overlay", "compare")
+LAST = {"archive": 1, "verdict": 1}
+
+
+def run(project, script, *arguments):
+    """A script of the workflow on the project; what it printed."""
+    done = subprocess.run(
+        [sys.executable, f"workflow/{script}", "--profile", "profiles/local", "--cores", "2",
+         "--configfile", "small.yaml", *arguments],
+        cwd=project.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_new_slide_is_the_only_one_processed(finished_project):
+    finished_project.write_table("slides", "id image label", ONE, TWO)
+    assert finished_project.planned() == {**dict.fromkeys(PER_SLIDE, 1), **LAST}
+
+
+def test_removing_a_slide_touches_no_other(finished_project):
+    finished_project.write_table("slides", "id image label", ONE, TWO)
+    finished_project.snakemake()
+    kept = {
+        path: path.stat().st_mtime_ns
+        for path in finished_project.folder.glob("results/slides/*/*.json")
+    }
+    finished_project.write_table("slides", "id image label", TWO)
+    assert finished_project.planned() == LAST
+    finished_project.snakemake()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "what was made stays"
+    table = (finished_project.folder / "results" / "archive.tsv").read_text()
+    assert [line.split("\t")[0] for line in table.splitlines()] == ["slide", "two"]
+
+
+def test_a_folder_of_slides(finished_project):
+    """The same file by a glob: nothing is made anew. What can't be used is a row of a table."""
+    raw = finished_project.folder / "raw"
+    (raw / "two.ome.tif").rename(raw / "two.later")
+    finished_project.configure(slides="raw/*.ome.tif")
+    assert finished_project.planned() == LAST, "the reference label is no longer named"
+    (raw / "two.later").rename(raw / "two.ome.tif")
+    assert finished_project.planned() == {**dict.fromkeys(PER_SLIDE[:-1], 1), **LAST}
+    (raw / "two.ome.tif").rename(raw / "{two}.ome.tif")
+    done = finished_project.snakemake(check=False)
+    assert done.returncode != 0
+    assert "1 slides done, 1 failed" in done.stdout
+    failures = (finished_project.folder / "results" / "failures.tsv").read_text()
+    assert re.search(r"^two-[0-9a-f]{8}\ttable\t.*\{two\}\.ome\.tif: \{ \} < >", failures, re.M)
+
+
+def test_large_slides_come_first(finished_project, tmp_path):
+    import tifffile
+
+    for name, side in (("a", 128), ("b", 600), ("c", 300)):
+        path = finished_project.folder / "raw" / f"{name}.ome.tif"
+        tifffile.imwrite(path, nuclei(side, side, 5)[0], tile=(128, 128))
+    finished_project.configure(slides="raw/[abc].ome.tif")
+    done = finished_project.snakemake("--cores", "1", "--until", "index")
+    assert re.findall(r"output: results/slides/(\w)/slide.json", done.stdout) == ["b", "c", "a"]
+
+
+def test_stages_in_turn_end_where_nothing_changed(finished_project):
+    """The slide is touched: indexed again, found to be the same, and nothing follows."""
+    (finished_project.folder / "raw" / "one.ome.tif").touch()
+    assert set(finished_project.planned()) == {"index", "segment", "objects", "overlay", "compare",
+                                               "archive", "verdict"}  # fmt: skip
+    printed = run(finished_project, "in_turn.py")
+    assert set(re.findall(r"^localrule (\w+):", printed, re.M)) == {"index"}
+    assert finished_project.planned() == {}
+
+
+def test_stages_in_turn_go_on_where_something_changed(finished_project):
+    finished_project.configure(objects={"min_area_px": 200})
+    printed = run(finished_project, "in_turn.py")
+    rules = set(re.findall(r"^localrule (\w+):", printed, re.M)) - {"all"}
+    assert rules == {"objects", "overlay", "compare", "archive", "verdict"}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda project: None, "Nothing would run"),
+        (
+            lambda project: project.configure(segment={"tile_px": 64}),
+            "segment one: config segment.tile_px is 64, was 128",
+        ),
+        (
+            lambda project: (project.folder / "workflow/scripts/slideunet/hull.py").open("a").write(
+                "\nEDITED = 1\n"
+            ),
+            "objects one: its code changed: workflow/scripts/slideunet/hull.py",
+        ),
+        (
+            lambda project: project.write_table("slides", "id image label", ONE, TWO),
+            "segment two: it was never made",
+        ),
+        (
+            lambda project: (project.folder / "raw" / "one.ome.tif").touch(),
+            "index one: the slide's file was changed or touched",
+        ),
+        (
+            lambda project: (project.folder / "raw" / "a_label.tif").write_bytes(
+                (project.folder / "raw" / "b_label.tif").read_bytes()
+            ),
+            "ingest a: raw/a_label.tif has other content",
+        ),
+    ],
+)  # fmt: skip
+def test_explain_says_why(finished_project, change, line):
+    change(finished_project)
+    printed = run(finished_project, "explain.py")
+    assert line in printed
+    assert "overlay one: it follows" in printed or "one" not in line
