@@ -51,9 +51,11 @@ def ring_area_px(ring: np.ndarray) -> float:
 
 
 def moved(
-    outlines: Iterable[Outline], offset_yx: tuple[float, float] = (0, 0), factor: float = 1
+    outlines: Iterable[Outline],
+    offset_yx: tuple[float, float] | np.ndarray = (0, 0),
+    factor: float | np.ndarray = 1,
 ) -> list[Outline]:
-    """The outlines with coordinates (y, x) * factor + offset."""
+    """The outlines with coordinates (y, x) * factor + offset; a factor for both axes, or (y, x)."""
     offset = np.asarray(offset_yx, dtype=np.float64)
     return [
         replace(

@@ -14,7 +14,7 @@ from collections.abc import Container
 from slideunet.errors import UserError
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-PATHS = ("image", "label", "ignore", "annotated", "tissue")
+PATHS = ("image", "label", "ignore", "annotated", "silver", "tissue")
 
 
 def read_training(path: str, schema: dict, made: Container[str] = ()) -> dict[str, dict]:

@@ -30,19 +30,21 @@ _UNITS = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "meter": 1e6,
 
 
 class OmeZarrReader(TiledReader):
-    """The first multiscale image of an OME-Zarr folder."""
+    """The first multiscale image of an OME-Zarr folder.
+
+    A training image may be one of several focal planes or time points (`page` counts them, z
+    fastest after t as the axes stand) and its labels are welcome (`labels`); a slide is neither.
+    """
 
     name = "zarr"
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, page: int | None = None, labels: bool = False):
         super().__init__(path)
-        self._root = os.path.abspath(self.path)
-        attributes = _attributes(self.path, self._root)
-        if "bioformats2raw.layout" in attributes and not attributes.get("multiscales"):
-            self._root = os.path.join(self._root, "0")
-            attributes = _attributes(self.path, self._root)
-        for key, what in {"plate": "a plate of many wells", "image-label": "a label image"}.items():
-            if key in attributes:
+        self._page = page
+        self._root, attributes = _image_group(self.path)
+        kinds = {"plate": "a plate of many wells", "image-label": "a label image"}
+        for key, what in kinds.items():
+            if key in attributes and not (labels and key == "image-label"):
                 raise SlideError(f"{self.path}: {what}, not a slide")
         try:
             self._read_metadata(attributes)
@@ -80,20 +82,48 @@ class OmeZarrReader(TiledReader):
         if len(shape) != len(self._axes) or min(shape) < 1:
             raise SlideError(f"{self.path}: a level of shape {shape} for axes {self._axes}")
         for axis, size in zip(self._axes, shape, strict=True):
-            if axis in "tz" and size > 1:
+            if axis in "tz" and size > 1 and self._page is None:
                 what = "focal planes" if axis == "z" else "time points"
                 raise SlideError(f"{self.path}: {size} {what}: a stack, not a slide")
 
     def _decode(self, level: int, row: int, column: int) -> np.ndarray:
         height, width = self.grids[level]
         y, x = row * height, column * width
-        window = [slice(None) if axis == "c" else 0 for axis in self._axes[:-2]]
-        data = self._arrays[level][(*window, slice(y, y + height), slice(x, x + width))]
+        array = self._arrays[level]
+        sizes = [n for axis, n in zip(self._axes, array.shape, strict=True) if axis in "tz"]
+        place = iter(np.unravel_index(self._page or 0, sizes) if sizes else ())
+        window = [slice(None) if axis == "c" else int(next(place)) for axis in self._axes[:-2]]
+        data = array[(*window, slice(y, y + height), slice(x, x + width))]
         data = np.asarray(data).astype(self.dtype, copy=False)
         return np.ascontiguousarray(data.reshape(len(self.channels), *data.shape[-2:]))
 
     def _close(self) -> None:
         self._arrays = []
+
+
+def section_counts(path: str) -> list[int]:
+    """How many time points and focal planes, as the axes stand; [] where there are no such axes.
+
+    Raises SlideError for damaged metadata.
+    """
+    try:
+        root, attributes = _image_group(path)
+        image = attributes["multiscales"][0]
+        axes = [axis if isinstance(axis, str) else axis["name"] for axis in image["axes"]]
+        shape, _, _ = _array_spec(path, root, image["datasets"][0]["path"])
+        return [size for axis, size in zip(axes, shape, strict=True) if axis in "tz"]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise SlideError(f"{path}: its OME-Zarr metadata is damaged: {error!r}") from error
+
+
+def _image_group(path: str) -> tuple[str, dict]:
+    """Folder and OME attributes of the first image."""
+    root = os.path.abspath(path)
+    attributes = _attributes(path, root)
+    if "bioformats2raw.layout" in attributes and not attributes.get("multiscales"):
+        root = os.path.join(root, "0")
+        attributes = _attributes(path, root)
+    return root, attributes
 
 
 def store_files(path: str) -> list[str]:

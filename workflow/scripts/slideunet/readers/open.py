@@ -8,6 +8,7 @@ from slideunet.readers.base import SlideReader, machine_failed
 from slideunet.readers.tiff_check import is_tiff
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_ZARR = ("zarr.json", ".zattrs", ".zgroup")
 
 
 def open_slide(path: str) -> SlideReader:
@@ -65,9 +66,14 @@ def _open_tiff(path: str) -> SlideReader:
         return OpenSlideReader(path, why=str(error))
 
 
+def is_zarr_folder(path: str) -> bool:
+    """Whether the path is a folder that holds Zarr metadata."""
+    return any(os.path.isfile(os.path.join(path, name)) for name in _ZARR)
+
+
 def _open_folder(path: str) -> SlideReader:
     names = sorted(os.listdir(path))
-    if any(name in {"zarr.json", ".zattrs", ".zgroup"} for name in names):
+    if is_zarr_folder(path):
         from slideunet.readers.omezarr import OmeZarrReader
 
         return OmeZarrReader(path)

@@ -3,6 +3,7 @@
 from slideunet import store
 from slideunet.arrays import open_group
 from slideunet.errors import SlideError, UserError
+from slideunet.folder_inputs import files_and_digests
 from slideunet.images import read_picture
 from slideunet.metrics.objects import object_counts
 from slideunet.store import Work, make
@@ -11,7 +12,8 @@ from slideunet.store import Work, make
 def compare(*, objects: str, label: str, manifest: str, settings: dict, code: dict) -> None:
     """Object F1, precision and recall at IoU 0.5 of a slide's objects, as facts of accuracy.json.
 
-    objects : manifest of stage objects; label : label image (Y, X) of the slide's size
+    objects : manifest of stage objects
+    label : label image (Y, X), OME-Zarr labels too, of the size that was segmented
     settings : section evaluate (min_area_px: objects below it count neither way)
 
     A reference of another size, or that can't be read, ends as a manifest with `status: failed`.
@@ -39,7 +41,8 @@ def compare(*, objects: str, label: str, manifest: str, settings: dict, code: di
         }
         return [], facts
 
-    inputs = {"objects": objects, "label": label}
+    files, digests = files_and_digests({"objects": objects, "label": label})
     make(
-        manifest, build, kind="compare", settings=settings, code=code, inputs=inputs, slide=True
+        manifest, build, kind="compare", settings=settings | digests, code=code, inputs=files,
+        slide=True,
     )  # fmt: skip
