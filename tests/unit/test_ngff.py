@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 import zarr
 from memory_slide import noise, segment
 from slideunet import ngff
 from slideunet.geometry import level_shapes
-from slideunet.shard_store import NAME
+from slideunet.shard_store import METADATA, NAME, ShardStore
 
 SIZE = 150, 211
 
@@ -130,11 +131,33 @@ def test_every_flipped_byte_of_a_chunk_is_noticed(written):
             assert np.array_equal(found, zarr.open(str(path), mode="r")[name][...]), (name, place)
 
 
-def test_ten_gigapixels_take_fewer_than_2000_files():
-    shard_px, files = 4096, 0
-    for height, width in level_shapes(100_000, 100_000, 512):
-        files += 2 * -(-height // shard_px) * -(-width // shard_px) + 2
-    assert files + 3 < 2000
+@pytest.mark.parametrize("version", ngff.VERSIONS)
+def test_ten_gigapixels_take_fewer_than_2000_files(project, tmp_path, version):
+    """All arrays and levels together, with the shards of the default configuration."""
+    sizes = yaml.safe_load((project / "config.yaml").read_text())["segment"]
+    store = ShardStore(tmp_path, sizes["shard_px"], version)
+    ngff.create_segmentation(
+        store.path, classes=["background", "nucleus"], image_yx=(100_000, 100_000), pixel_um=None,
+        shard_px=sizes["shard_px"], chunk_px=sizes["chunk_px"], version=version,
+    )  # fmt: skip
+    files = sum(path.is_file() for path in store.path.rglob("*"))
+    assert files > 20, "metadata"
+    for level in range(len(store.arrays)):
+        files += sum(len(store.files(shard)) for shard in store.shards(level))
+    assert 1600 < files < 2000
+
+
+def test_each_shard_is_the_files_that_the_store_counts(written):
+    path, version = written
+    store = ShardStore(path.parent, 64, version)
+    expected = {
+        name
+        for level in range(len(store.arrays))
+        for shard in store.shards(level)
+        for name in store.files(shard)
+    }
+    found = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
+    assert {name for name in found if Path(name).name not in METADATA} == expected
 
 
 def test_colours_and_names_of_classes():

@@ -21,18 +21,18 @@ def clock(monkeypatch):
     return now
 
 
-def test_a_log_gets_a_line_now_and_then(clock, caplog, monkeypatch):
+def test_a_log_gets_a_line_a_minute(clock, caplog, monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with caplog.at_level(logging.INFO):
-        shown = progress.Progress(20, 100, "training")
-        for step in range(21, 81):
+        shown = progress.Progress(20, 180, "training")
+        for step in range(21, 161):
             clock[0] += 1
             shown.show(step, "loss 0.5")
         shown.close()
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
-        "training: 50 of 100, 1 a second, 50 s left loss 0.5",
-        "training: 80 of 100, 1 a second, 20 s left loss 0.5",
+        "training: 80 of 180, 1 a second, 100 s left loss 0.5",
+        "training: 140 of 180, 1 a second, 40 s left loss 0.5",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Every odd, damaged or hostile file at hand through stage index: a manifest each, within limits."""
+"""Every odd, damaged or hostile file at hand through stage index: within limits, a manifest each."""
 
 import resource
 from collections import Counter

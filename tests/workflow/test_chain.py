@@ -91,6 +91,29 @@ def test_a_slide_in_parts_gives_the_same_bytes(finished_project):
     assert "Nothing to be done" in finished_project.snakemake("-n").stdout
 
 
+def test_columns_of_the_slide_table_reach_the_slide(finished_project):
+    """The user's own tissue outlines, a pixel size instead of the file's, its number of parts."""
+    ring = [[[0, 0], [200, 0], [200, 100], [0, 100], [0, 0]]]
+    feature = {"type": "Feature", "properties": {}}
+    feature["geometry"] = {"type": "Polygon", "coordinates": ring}
+    outlines = finished_project.folder / "raw" / "tissue.geojson"
+    outlines.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    finished_project.write_table(
+        "slides", "id image mpp_um tissue parts", "one raw/one.ome.tif 0.25 raw/tissue.geojson 2"
+    )
+    target = "results/slides/one/segmentation.json"
+    assert finished_project.planned(target) == {"index": 1, "segment": 1, "segment_part": 2}
+    finished_project.snakemake(target)
+    slide = finished_project.read("results/slides/one/slide.json")["facts"]
+    assert (slide["mpp_um"], slide["mpp_source"]) == ([0.25, 0.25], "table")
+    assert slide["tissue"]["source"] == "outlines"
+    facts = finished_project.read(target)["facts"]
+    assert facts["computed_px"] == 128 * 256, "the squares of 128 px that the outlines touch"
+    outlines.write_text("no outlines")
+    failed = finished_project.snakemake(target, check=False)
+    assert "tissue.geojson" in failed.stdout and "Traceback" not in failed.stdout
+
+
 def test_a_broken_slide_is_a_row_and_the_others_go_on(finished_project):
     (finished_project.folder / "raw" / "broken.svs").write_bytes(b"II*\0" + b"\x07" * 500)
     finished_project.write_table(

@@ -6,7 +6,7 @@ import time
 
 log = logging.getLogger("unet-slides")
 
-LINE_EVERY_S = 30.0
+LINE_EVERY_S = 60.0
 
 
 class Progress:
