@@ -51,6 +51,9 @@ BENCHMARKS = f"{RESULTS}/benchmarks"
 ENVIRONMENT = "../../envs/environment.yaml"
 # Where there is a GPU here, the jobs that gain by one ask for it; a cluster's profile sets its own.
 GPUS = min(1, local_gpus.count_gpus())
+if GPUS and workflow.is_main_process and workflow.local_exec:
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", local_gpus.count_gpus())
 
 # Slides that failed in an earlier call are tried again in this one (workflow/in_turn.py: once).
 if workflow.is_main_process and not workflow.dryrun and "UNET_SLIDES_LATER_STAGE" not in os.environ:

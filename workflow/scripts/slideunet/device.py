@@ -2,7 +2,9 @@
 
 import torch
 
+from slideunet import local_gpus
 from slideunet.errors import UserError
+from slideunet.job import stop_requested
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -12,7 +14,11 @@ PRECISIONS = {
 
 
 def choose_device(gpus: int) -> torch.device:
-    """CUDA when the job asked for a GPU and there is one; else the CPU."""
+    """CUDA when the job asked for a GPU and there is one; else the CPU.
+
+    Of several local GPUs the process takes as many as it asked for and sees no other.
+    """
+    local_gpus.take(gpus, stop_requested)
     return torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
 
 
