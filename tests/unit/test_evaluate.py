@@ -29,7 +29,7 @@ SETTINGS = {
     },
     "train": {
         "steps": 60, "batch": 1, "input_px": 44, "optimiser": "adamw", "learning_rate": 0.01,
-        "momentum": 0.99, "weight_decay": 0, "schedule": "cosine", "warmup_steps": 0,
+        "momentum": 0.99, "weight_decay": 0, "schedule": "cosine", "warmup_steps": 0, "flat": 0,
         "gradient_clip_norm": 1, "average_decay": 0.9, "precision": "float32", "seed": 1,
         "threads": 1, "checkpoint_every_steps": 20, "validate_every_steps": 30, "keep": "last",
     },

@@ -15,6 +15,9 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine():
     assert learning_rate(60, plan) == pytest.approx(1)
     assert 0 < learning_rate(109, plan) < 0.001
     assert learning_rate(109, plan | {"schedule": "constant"}) == 2
+    flat = plan | {"flat": 0.5}
+    assert [learning_rate(step, flat) for step in (10, 55)] == [2, 2]
+    assert learning_rate(82, flat) == pytest.approx(2 * 0.5 * (1 + math.cos(math.pi * 27 / 55)))
     with pytest.raises(UserError, match=r"train\.schedule"):
         learning_rate(20, plan | {"schedule": "linear"})
 

@@ -25,7 +25,7 @@ def learning_rate(step: int, train: dict) -> float:
     """The learning rate of step 0 ... steps - 1: a linear warm-up, then constant or cosine.
 
     The cosine falls from `learning_rate` to 0 at `steps` (Loshchilov and Hutter 2017, without
-    restarts); `flat` of the way (default 0) it stays constant first.
+    restarts); `flat` of the way it stays constant first.
     """
     rate, steps, warm = train["learning_rate"], train["steps"], train["warmup_steps"]
     if step < warm:
@@ -34,7 +34,7 @@ def learning_rate(step: int, train: dict) -> float:
         return rate
     if train["schedule"] != "cosine":
         raise UserError(f"train.schedule: {train['schedule']!r}: take constant or cosine")
-    begin = max(warm, round(train.get("flat", 0) * steps))
+    begin = max(warm, round(train["flat"] * steps))
     done = max(0, step - begin) / max(1, steps - begin)
     return rate * 0.5 * (1 + math.cos(math.pi * done))
 
