@@ -4,6 +4,16 @@
 #        model.json (the model card) and events/ (TensorBoard).
 
 
+def train_processes(wildcards):
+    """How many processes, each with a GPU where there are any, share one training."""
+    return model_settings(wildcards)["train"]["processes"]
+
+
+def train_threads(wildcards):
+    """CPU threads of each."""
+    return model_settings(wildcards)["train"]["threads"]
+
+
 rule train:
     """Train one network; a cut-off training goes on from its last checkpoint."""
     input:
@@ -25,9 +35,9 @@ rule train:
     priority: longest_first.TRAINING
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: model_settings(wildcards)["train"]["threads"]
+    threads: lambda wildcards: train_processes(wildcards) * train_threads(wildcards)
     resources:
-        gpu=GPUS,
+        gpu=lambda wildcards: GPUS * train_processes(wildcards),
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 480 * attempt,
     params:

@@ -40,6 +40,12 @@ def check_sizes(config: dict) -> None:
             output_px(model["train"]["input_px"], depth)
         except ValueError as error:
             raise UserError(f"config: train.input_px of model {name}: {error}") from None
+        batch, processes = model["train"]["batch"], model["train"]["processes"]
+        if batch % processes:
+            raise UserError(
+                f"config: train.processes of model {name}: a batch of {batch} has no {processes} "
+                f"equal shares: set train.batch to a multiple of {processes}"
+            )
     for name in config["segment"]["models"]:
         if name not in config["models"]:
             raise UserError(

@@ -30,6 +30,7 @@ from slideunet.optimisation import (
     set_learning_rate,
 )
 from slideunet.progress import Progress
+from slideunet.ranks import ALONE, Ranks
 from slideunet.sampling import Sampler, step_seed
 from slideunet.training_data import AnnotatedImage, Trained, check_images, fingerprint
 from slideunet.validation import validate
@@ -54,6 +55,7 @@ def train(
     device: torch.device | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_row: Callable[[dict], None] = lambda row: None,
+    ranks: Ranks = ALONE,
 ) -> Trained | None:
     """Train a network; goes on from the last checkpoint in `folder` where there is one.
 
@@ -64,11 +66,13 @@ def train(
     folder : for checkpoints; must exist
     should_stop : asked after each step; once true, the state is saved and None returned
     on_row : called with each row of the history (of a resumed training with the earlier ones too)
+    ranks : which of the processes this is, where several share each step; rank 0 returns, the
+        others' histories and weights are those of their shares
 
     Raises UserError where the loss is NaN or infinite, or the folder's checkpoints are of another
     training.
     """
-    training = Training(images, validation, settings, class_weights, folder, device)
+    training = Training(images, validation, settings, class_weights, folder, device, ranks)
     for row in training.history:
         on_row(row)
     return training.run(should_stop, on_row)
@@ -77,15 +81,18 @@ def train(
 class Training:
     """The state of one training between two steps."""
 
-    def __init__(self, images, validation, settings, class_weights, folder, device=None):
+    def __init__(
+        self, images, validation, settings, class_weights, folder, device=None, ranks=ALONE
+    ):
         check_images(images, validation, len(class_weights))
-        self.device = device or torch.device("cpu")
+        self.device, self.ranks = device or torch.device("cpu"), ranks
         self.settings, self.folder, self.validation = settings["train"], Path(folder), validation
         torch.backends.cudnn.benchmark = True  # all tiles have one shape: find its best kernels
         self.precision = _precision(self.settings["precision"], self.device)
         self.network = build(settings["network"], len(images[0].image), len(class_weights))
         initialise(self.network, torch.Generator().manual_seed(self.settings["seed"]))
         self.network.to(self.device, memory_format=torch.channels_last).train()
+        self.shared_network = ranks.wrap(self.network)
         self.optimiser = make_optimiser(list(self.network.parameters()), self.settings)
         self.average = Average(self.network, self.settings["average_decay"])
         self.weight_of = torch.zeros(256, device=self.device)
@@ -123,7 +130,7 @@ class Training:
                 if row is not None:
                     on_row(row)
             done = self.step_number
-            stopping = should_stop() and (done < steps or self._row_is_due())
+            stopping = self.ranks.agree(should_stop()) and (done < steps or self._row_is_due())
             if stopping or done == steps or done % self.settings["checkpoint_every_steps"] == 0:
                 self.save()
             if stopping:
@@ -139,9 +146,9 @@ class Training:
         """One gradient step."""
         step = self.step_number
         x, target, border = self.tiles(step)
-        torch.manual_seed(step_seed(self.settings["seed"], step, DROPOUT))
+        torch.manual_seed(step_seed(self.settings["seed"], step, DROPOUT) + self.ranks.rank)
         with torch.autocast(self.device.type, self.precision, self.precision != torch.float32):
-            scores = self.network(x)
+            scores = self.shared_network(x)
         loss = weighted_cross_entropy(scores, target, border, self.weight_of)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -161,7 +168,7 @@ class Training:
         """What a step learns from, made on the device.
 
         Returns images (B, C, input_px, input_px) float32, targets (B, output_px, output_px) int64
-        and border terms (B, output_px, output_px) float32.
+        and border terms (B, output_px, output_px) float32, B this process's share of the batch.
         """
         generator = torch.Generator().manual_seed(
             step_seed(self.settings["seed"], step, AUGMENTATION)
@@ -171,8 +178,10 @@ class Training:
             Sample(*self.images[d.image], d.centre_px, sample_geometry(generator, self.augment))
             for d in draws
         ]
-        x, target, border = warp(samples, self.input_px, self.output_px)
-        vary_grey(x, [sample_grey(generator, self.augment, x.shape[1]) for _ in draws])
+        channels = len(self.images[0][0])
+        greys = [sample_grey(generator, self.augment, channels) for _ in draws]
+        x, target, border = warp(self.ranks.share(samples), self.input_px, self.output_px)
+        vary_grey(x, self.ranks.share(greys))
         return x.contiguous(memory_format=torch.channels_last), target.long(), border
 
     def _row_is_due(self) -> bool:
@@ -196,7 +205,7 @@ class Training:
         if self._validates():
             if not all(tensor.isfinite().all() for tensor in self.average.weights().values()):
                 raise _diverged(self.step_number, "its weights are not finite")
-            if self.validation:
+            if self.validation and self.ranks.rank == 0:
                 network = for_inference(
                     self.network, self.average.weights(), self.device, self.precision
                 )
@@ -216,7 +225,7 @@ class Training:
         """Bring the losses to the host. NaN or infinity ends the training here."""
         if not self._pending:
             return
-        losses = torch.stack(self._pending).tolist()
+        losses = self.ranks.mean(torch.stack(self._pending)).tolist()
         for step, loss in enumerate(losses, start=self.step_number - len(losses) + 1):
             if not math.isfinite(loss):
                 raise _diverged(step, f"the loss is {loss}")
@@ -226,6 +235,8 @@ class Training:
     def save(self) -> None:
         """Write a checkpoint, never of weights whose losses nobody has looked at."""
         self._fetch()
+        if self.ranks.rank:
+            return
         groups = {
             "network": self.network.state_dict(),
             "average": self.average.weights(),

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from slideunet import curves, model, normalise
+from slideunet import curves, model, normalise, ranks
 from slideunet.arrays import open_group
 from slideunet.device import choose_device
 from slideunet.errors import UserError
@@ -56,18 +57,62 @@ def train(
 
     def build(work: Work) -> tuple[list[str], dict]:
         description = describe(images, settings)
-        data = [
-            read_images(pixels, maps, description.normalisation)
-            for pixels, maps in ((images, weights), (validation_images, validation_weights))
-        ]
-        trained = _run(work, data, total_counts(weights), settings, gpus)
+        device = choose_device(gpus)
+        processes = check_processes(settings["train"], gpus)
+        told = {**inputs, "settings": settings, "normalisation": description.normalisation}
+        others = {**told, "folder": str(work.folder), "gpu": bool(gpus)}
+        with ranks.lead(processes, __name__, others) as rank:
+            trained = _run(work, told, device, rank)
         return _write(work, trained, description, settings, code, inputs)
 
     make(manifest, build, kind="train", settings=settings, code=code, inputs=inputs)
 
 
-def _run(work: Work, data: list, counts: np.ndarray, settings: dict, gpus: int) -> Trained:
-    """Train, with event files as it goes."""
+def assist(
+    *,
+    images: list[str],
+    weights: list[str],
+    validation_images: list[str],
+    validation_weights: list[str],
+    settings: dict,
+    normalisation: dict,
+    folder: str,
+    gpu: bool,
+    ranks: ranks.Ranks,
+) -> None:
+    """Compute this process's share of a training that another process leads (ranks.lead).
+
+    folder : with the checkpoints, which are read and not written; others as `train` has them
+    """
+    torch.set_num_threads(settings["train"]["threads"])
+    device = torch.device("cuda", ranks.rank) if gpu else torch.device("cpu")
+    if gpu:
+        torch.cuda.set_device(device)
+    train_network(
+        read_images(images, weights, normalisation),
+        read_images(validation_images, validation_weights, normalisation),
+        settings=settings,
+        class_weights=class_weights(total_counts(weights), resolve(settings["weights"])),
+        folder=Path(folder),
+        device=device,
+        ranks=ranks,
+    )
+
+
+def check_processes(train: dict, gpus: int) -> int:
+    """How many processes share each step; UserError where there are not as many GPUs."""
+    if gpus and gpus != train["processes"]:
+        raise UserError(
+            f"train.processes is {train['processes']}, but the job has {gpus} GPUs: one for each "
+            "process is needed; on Slurm ask for them in the profile (set-resources: train: gpu)"
+        )
+    return train["processes"]
+
+
+def _run(work: Work, told: dict, device: torch.device, rank: ranks.Ranks) -> Trained:
+    """Train, with event files as it goes. `told` is what `assist` is told too."""
+    settings, scaling = told["settings"], told["normalisation"]
+    counts = total_counts(told["weights"])
     events = curves.Events(work.folder / "events")
 
     def on_row(row: dict) -> None:
@@ -76,13 +121,15 @@ def _run(work: Work, data: list, counts: np.ndarray, settings: dict, gpus: int) 
 
     try:
         trained = train_network(
-            *data,
+            read_images(told["images"], told["weights"], scaling),
+            read_images(told["validation_images"], told["validation_weights"], scaling),
             settings=settings,
             class_weights=class_weights(counts, resolve(settings["weights"])),
             folder=work.folder,
-            device=choose_device(gpus),
+            device=device,
             should_stop=stop_requested,
             on_row=on_row,
+            ranks=rank,
         )
     finally:
         events.close()
@@ -181,3 +228,7 @@ def _common_mpp_um(sizes: list[float | None]) -> float | None:
         log.warning("the training images' pixel sizes differ: the model's is left unknown")
         return None
     return float(np.mean(sizes))
+
+
+if __name__ == "__main__":
+    ranks.follow(assist)
