@@ -52,6 +52,6 @@ def test_a_terminal_without_tqdm_gets_lines(clock, caplog, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with caplog.at_level(logging.INFO):
         shown = progress.Progress(0, 10, "training")
-        clock[0] = 40
+        clock[0] = 61
         shown.show(4)
     assert caplog.records[-1].getMessage().startswith("training: 4 of 10")

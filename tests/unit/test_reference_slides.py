@@ -1,4 +1,4 @@
-"""Every odd, damaged or hostile file at hand through stage index: within limits, a manifest each."""
+"""Every odd, damaged or hostile file at hand through stage index: within limits, one line each."""
 
 import resource
 from collections import Counter

@@ -10,7 +10,7 @@ import tifffile
 import zarr
 from memory_slide import digest, network, whole_of_scaled
 from scipy import ndimage
-from slideunet import model, store
+from slideunet import model, slide_source, store
 from slideunet.errors import UserError
 from slideunet.readers.open import open_slide
 from slideunet.resample import view_at
@@ -204,6 +204,34 @@ def test_an_unreadable_tile_fails_the_slide_or_is_masked(tmp_path):
     assert content["facts"]["masked_px"] == 32 * 32  # a tile of 64 px at half the size
     group = zarr.open_group(str(tmp_path / "mask/segmentation.ome.zarr"), mode="r")
     assert (group["labels/classes/0"][:32, :32] == 255).all()
+
+
+def test_a_tile_that_crashes_its_decoder_is_a_bad_tile(tmp_path, archive, monkeypatch):
+    """Native decoders break in ways that no `except` catches."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\nimport slideunet.readers.tiled as tiled\n"
+        "tile = tiled.TiledReader._tile\n"
+        "def hook(self, level, row, column):\n"
+        "    if (row, column) == (0, 0):\n        os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "    return tile(self, level, row, column)\ntiled.TiledReader._tile = hook\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    content = run(tmp_path / "fail", archive)
+    assert content["status"] == "failed"
+    assert "crashes (SIGSEGV)" in content["failure"]["reason"]
+    content = run(tmp_path / "mask", archive, settings={"on_bad_tile": "mask"})
+    assert content["status"] == "done" and content["facts"]["masked_px"] > 0
+
+
+def test_windows_in_bands_are_the_same(archive, monkeypatch):
+    with slide_source.open_source(str(archive["file"]), (MPP_UM,) * 2, 1.0, False) as source:
+        whole = source.read(3, 5, 60, 90)
+        monkeypatch.setattr(slide_source, "BAND_BYTES", 90 * 2 * 7)
+        asked = []
+        read = source._view.read
+        source._view.read = lambda *window: asked.append(window) or read(*window)
+        assert np.array_equal(source.read(3, 5, 60, 90), whole)
+    assert len(asked) == 9 and max(height for _, _, height, _ in asked) == 7
 
 
 def test_a_failed_slide_is_passed_on(tmp_path, archive):

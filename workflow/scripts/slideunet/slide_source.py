@@ -1,12 +1,25 @@
-"""The slide as inference reads it: at the models' pixel size, with what could not be decoded."""
+"""The slide as inference reads it: at the models' pixel size, with what could not be decoded.
+
+Decoding happens in child processes: what crashes a decoder costs a tile, not the job, and on a GPU
+several of them decode at once.
+"""
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from slideunet.geometry import Window
-from slideunet.readers.open import open_slide
+from slideunet.readers.base import Level, SlideReader
+from slideunet.readers.remote import RemoteReader
 from slideunet.resample import SlideView, view_at
+
+# Limits of a child: memory as in indexing (index.mem_mb), so that what was indexed is read; wall
+# time of a band of pixels, far beyond what decoding takes, for a file system that hangs.
+CHILD_MB, CHILD_S = 2000, 600
+# A window comes from the child in bands of so many bytes, so that little is held twice.
+BAND_BYTES = 16 << 20
 
 
 class SlideSource:
@@ -20,8 +33,19 @@ class SlideSource:
         self.height, self.width = view.height, view.width
         self.dtype, self.channels = view.dtype, view.channels
         self.scale_yx = view.scale_yx
-        self.read = view.read
         self._view = view
+
+    def read(self, y: int, x: int, height: int, width: int) -> np.ndarray:
+        """Pixels (C, height, width) of a window inside the slide."""
+        pixel_bytes = len(self.channels) * self.dtype.itemsize
+        rows = max(1, BAND_BYTES // (width * pixel_bytes))
+        if rows >= height:
+            return self._view.read(y, x, height, width)
+        out = np.empty((len(self.channels), height, width), self.dtype)
+        for top in range(0, height, rows):
+            band = out[:, top : top + rows]
+            band[...] = self._view.read(y + top, x, band.shape[1], width)
+        return out
 
     def unreadable(self) -> list[Window]:
         """Windows, in the view's pixels, that a tile which did not decode touches."""
@@ -49,12 +73,25 @@ class SlideSource:
 
 @contextmanager
 def open_source(
-    path: str, mpp_um: tuple[float, float] | None, model_mpp_um: float | None, mask_bad: bool
+    path: str,
+    mpp_um: tuple[float, float] | None,
+    model_mpp_um: float | None,
+    mask_bad: bool,
+    children: int = 1,
 ) -> Iterator[SlideSource]:
     """The slide at the models' pixel size; `mask_bad`: segment.on_bad_tile is `mask`.
 
-    `mpp_um`: the slide's (y, x), from its manifest. Raises SlideError as open_slide and view_at do.
+    `mpp_um`: the slide's (y, x), from its manifest; `children`: processes that decode. Raises
+    SlideError as open_slide and view_at do.
     """
-    with open_slide(path) as reader:
+    with RemoteReader(path, workers=children, mem_mb=CHILD_MB, seconds=CHILD_S) as reader:
         reader.mask_bad_tiles = mask_bad
         yield SlideSource(view_at(reader, mpp_um, model_mpp_um))
+
+
+def scale_of_facts(facts: dict, model_mpp_um: float | None) -> tuple[float, float]:
+    """`SlideSource.scale_yx` from a slide's manifest alone. Raises SlideError as view_at does."""
+    described = SlideReader(facts["path"])
+    described.levels = [Level(**level) for level in facts["levels"]]
+    mpp_um = None if facts["mpp_um"] is None else tuple(facts["mpp_um"])
+    return view_at(described, mpp_um, model_mpp_um).scale_yx

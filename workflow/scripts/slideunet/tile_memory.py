@@ -22,9 +22,9 @@ DEFAULT_MB = 4000
 # scratch and the heap's fragments: 6.5 to 9.5 were measured on the CPU (tiles of 512 to 2048 px,
 # base 16, float32 and bf16); the GPU's allocator rounds less.
 ACTIVATIONS = {"cpu": 10.0, "cuda": 7.0}
-# What the process takes beside tiles: Python, torch, zarr, dask and a reader with its tile cache
-# (measured: 330 MB and 64 MB), and room for the interpreter's growth.
-PROCESS_MB = 600
+# What the job takes beside tiles: Python, torch, zarr and dask (measured: 330 MB), a child process
+# that decodes, with its tile cache (140 MB), and room for the interpreters' growth.
+PROCESS_MB = 800
 # Share of a GPU's free memory that is used: its context and the allocator's fragments come on top.
 GPU_SHARE = 0.85
 # Below this the context is most of the work: rather ask for more memory.

@@ -177,8 +177,8 @@ def main() -> None:
 
 def _window(reader: SlideReader, request: dict) -> dict:
     reader.mask_bad_tiles = request["mask"]
-    reader.bad_windows.clear()
     pixels = reader.read(*request["window"])
+    # All so far: a tile that did not decode is kept, and not noted when it is met again.
     bad = sorted(reader.bad_windows)
     return {"pixels": np.ascontiguousarray(pixels), "bad": bad, "reason": reader.first_bad_reason}
 

@@ -19,13 +19,15 @@ from slideunet.readers.files import slide_files
 from slideunet.segmentation import Request, segment_slide
 from slideunet.shard_store import NAME, ShardStore
 from slideunet.slide_file import load_slide
-from slideunet.slide_source import open_source
+from slideunet.slide_source import open_source, scale_of_facts
 from slideunet.store import Work, make
 from slideunet.tissue import Tissue
 from slideunet.tissue_outlines import from_geojson
 
 log = logging.getLogger("unet-slides")
 
+# Decoding takes less than a tenth of a base-16 network's time: one process for so many cores.
+READERS_PER = 8
 # Pixel sizes of an ensemble's models that differ by less are the same.
 MPP_TOLERANCE = 1e-3
 
@@ -140,24 +142,35 @@ def _request(
     ]
     mpp_um = None if facts["mpp_um"] is None else tuple(facts["mpp_um"])
     path = os.path.abspath(facts["path"]) if scheduler else facts["path"]
-    opened = partial(open_source, path, mpp_um, first.mpp_um, settings["on_bad_tile"] == "mask")
-    with opened() as source:
-        scale_yx = source.scale_yx
+    scale_yx = scale_of_facts(facts, first.mpp_um)
+    device = choose_device(gpus)
     return Request(
-        open_source=opened,
+        open_source=partial(
+            open_source,
+            path,
+            mpp_um,
+            first.mpp_um,
+            settings["on_bad_tile"] == "mask",
+            children_for(device.type, settings["threads"]),
+        ),
         open_members=partial(load_members, models, scalings),
         classes=first.classes,
         pixel_um=None
         if mpp_um is None
         else tuple(m * s for m, s in zip(mpp_um, scale_yx, strict=True)),
         settings=settings,
-        device=choose_device(gpus),
+        device=device,
         mem_mb=mem_mb or settings["mem_mb"],
         has_tissue=tissue_of(slide, facts, scale_yx),
         check_owner=work.check_owner,
         stop=stop_if_asked,
         scheduler=scheduler,
     )
+
+
+def children_for(device: str, threads: int) -> int:
+    """Processes that decode: on a CPU one keeps up with many cores, a GPU wants as many as go."""
+    return threads if device == "cuda" else 1 + threads // READERS_PER
 
 
 def load_members(models: list[str], scalings: list[dict]) -> list[Member]:
