@@ -6,7 +6,7 @@ CORES ?= all
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo explain stages bench-dag test test-slurm test-faults lint format reference lock clean
+.PHONY: help demo explain stages bench-dag bench-objects test test-slurm test-faults lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,18 @@ explain: $(VENV)/installed  ## Why each job would run: make explain ARGS="--prof
 stages: $(VENV)/installed  ## All stages in turn: one that makes the same again ends there (ARGS as above)
 	$(BIN)/python workflow/in_turn.py $(ARGS)
 
+# Programs that ours are measured against: an environment of their own, which takes all other
+# packages from the product's.
+$(VENV)-peers/installed: tests/bench/peers.txt $(VENV)/installed
+	$(BIN)/python -m venv --clear $(VENV)-peers
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(VENV)-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth"
+	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/bench/peers.txt
+	@touch $@
+
+bench-objects: $(VENV)-peers/installed  ## Speed and memory of labelling, measuring, outlining, beside other programs
+	$(BIN)/python tests/bench/bench_objects.py --peer-python $(VENV)-peers/bin/python $(BENCH)
+
 bench-dag: $(VENV)/installed  ## CPU time and memory of planning 100, 1,000 and 10,000 slides
 	$(BIN)/python tests/bench/bench_dag.py
 
@@ -64,8 +76,9 @@ format: $(VENV)/installed-test  ## Format Python and Snakemake files
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
 
-reference:  ## Write docs/config.md anew from config.yaml and its schema
+reference:  ## Write docs/config.md and docs/columns.md anew from configuration, schemas and code
 	$(BIN)/python docs/config_reference.py
+	$(BIN)/python docs/columns_reference.py
 
 lock:  ## Write the exact versions of envs/*.in, installed afresh together, to envs/*.txt
 	$(PYTHON) -m venv --clear $(VENV)-lock

@@ -20,6 +20,17 @@ defaults. A misspelt key or a value of the wrong kind stops the run before it be
 | key | type | default | what it is |
 |---|---|---|---|
 """
+TABLES = """
+## Tables
+
+Tab-separated text, UTF-8, the first line names the columns; empty cells count as not given, lines
+that begin with `#` are passed over. Paths may begin with an environment variable
+(`$SCRATCH/slides/a.svs`).
+"""
+TABLE_HEADS = {
+    "training": "The table of annotated images (`training`), a row for each image or region:",
+    "slides": "The table of slides (`slides`):",
+}
 ABLATIONS = {"network.padded": False, "network.narrow_expansion": False}
 
 
@@ -65,11 +76,23 @@ def rows(rule: dict, values: object, schema: dict, path: str = "") -> list[str]:
     return [f"| {path} | {kind_of(rule)} | `{json.dumps(values)}` | {about} |"]
 
 
+def table_rows(name: str) -> str:
+    """What the columns of a table mean."""
+    schema = yaml.safe_load((PROJECT / f"workflow/schemas/{name}.schema.yaml").read_text())
+    lines = ["", TABLE_HEADS[name], "", "| column | cell |", "|---|---|"]
+    for column, rule in schema["properties"].items():
+        required = " (required)" if column in schema["required"] else ""
+        kinds = f"{kind_of(rule)}: " if "enum" in rule else ""
+        lines.append(f"| {column}{required} | {kinds}{rule['description']} |")
+    return "".join(f"{line}\n" for line in lines)
+
+
 def reference() -> str:
     """The whole page."""
     schema = yaml.safe_load((PROJECT / "workflow/schemas/config.schema.yaml").read_text())
     config = yaml.safe_load((PROJECT / "config.yaml").read_text())
-    return HEAD + "".join(f"{row}\n" for row in rows(schema, config, schema))
+    keys = "".join(f"{row}\n" for row in rows(schema, config, schema))
+    return HEAD + keys + TABLES + "".join(table_rows(name) for name in TABLE_HEADS)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Objects of a made-up slide: labelling, measuring, outlines, beside whole-image tools.
 
-    python tests/bench/bench_objects.py                 # 16384 x 16384, 92,000 objects
-    python tests/bench/bench_objects.py --size 4096     # a quick look
-    python tests/bench/bench_objects.py --size 54000 --only labels geojson   # 1,000,000 objects
-    python tests/bench/bench_objects.py --peer-python peers/bin/python   # with dask-image there
+    make bench-objects                                  # 16384 x 16384, 92,000 objects, all peers
+    make bench-objects BENCH="--size 4096"              # a quick look
+    make bench-objects BENCH="--size 54000 --only labels geojson"   # 1,000,000 objects
 
 Each stage runs in a process of its own with one thread; CPU-seconds (user and system) are those of
 the work, reading from disk included and imports left out; peak memory is that of the process.
 Memory at half the size stands beside it: what is constant doesn't grow. Peers that aren't
-installed are named as such; the one that would take too long sees a corner of the slide only.
+installed are named as such; what would take too long sees a corner of the slide only.
 """
 
 import argparse
@@ -26,7 +25,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2] / "workflow" / "scripts"))
 CELL_PX = 54  # 16384 / 54 = 303.4 cells a side: 92,000 objects
 BLOCK_PX = 2048
-CORNER_PX = 2048  # what the slowest peer sees
+CORNER_PX = 2048  # what the slowest see
+CORNERS = ("skimage", "split")
 Work = Callable[[], int]  # returns the number of objects
 
 
@@ -88,7 +88,7 @@ def _open(folder: Path, name: str, mode: str = "r"):
     return zarr.open_group(str(folder / "slide.zarr"), mode=mode)[name]
 
 
-def stage_labels(folder: Path, size: int, store: bool = True) -> Work:
+def stage_labels(folder: Path, size: int, store: bool = True, workers: int = 1) -> Work:
     """Ours: both passes, from Zarr to Zarr (or to nowhere)."""
     from slideunet.labels import Rules, find_instances, label_block, write_instances
 
@@ -102,9 +102,9 @@ def stage_labels(folder: Path, size: int, store: bool = True) -> Work:
             pass
 
     def work() -> int:
-        instances = find_instances(classes, Rules(), block_px=BLOCK_PX)
+        instances = find_instances(classes, Rules(), block_px=BLOCK_PX, workers=workers)
         target = _open(folder, "labels", "r+") if store else Nowhere()
-        write_instances(instances, classes, target)
+        write_instances(instances, classes, target, workers=workers)
         np.savez(folder / "instances.npz", last_row=instances.last_row, class_of=instances.class_of)
         return len(instances)
 
@@ -159,6 +159,37 @@ def stage_geojson(folder: Path, size: int) -> Work:
     return work
 
 
+def stage_threads(folder: Path, size: int) -> Work:
+    """Ours: labelling as `labels`, by two threads."""
+    return stage_labels(folder, size, workers=2)
+
+
+def stage_split(folder: Path, size: int) -> Work:
+    """Ours: labelling with touching objects parted, both passes, a corner of the class map."""
+    from slideunet.labels import Rules, find_instances, write_instances
+    from slideunet.seeds import Split
+
+    def work() -> int:
+        classes = _open(folder, "classes")[:CORNER_PX, :CORNER_PX]
+        instances = find_instances(classes, Rules(split=Split()), block_px=BLOCK_PX)
+        write_instances(instances, classes, np.zeros(classes.shape, np.uint32))
+        return len(instances)
+
+    return work
+
+
+def stage_next(folder: Path, size: int) -> Work:
+    """Ours: fields ranked by entropy."""
+    from slideunet.entropy import rank_fields
+    from slideunet.stages.objects import NEXT_EVERY_PX
+
+    def work() -> int:
+        fields = rank_fields(_open(folder, "probabilities"), 512, 10, every_px=NEXT_EVERY_PX)
+        return len(fields)
+
+    return work
+
+
 def stage_scipy(folder: Path, size: int) -> Work:
     """Peer: scipy.ndimage.label on the whole image in memory, stored as ours."""
     from scipy import ndimage
@@ -203,10 +234,13 @@ def stage_skimage(folder: Path, size: int) -> Work:
 
 STAGES = {
     "find": "ours: labelling, both passes, not stored",
+    "threads": "ours: labelling, stored, two threads",
+    "split": "ours: labelling, watershed (a corner)",
     "labels": "ours: labelling, stored",
     "measure": "ours: shapes to Parquet",
     "measure_all": "ours: shapes, channel, probabilities",
     "geojson": "ours: outlines to .geojson.gz",
+    "next": "ours: fields to annotate next",
     "skimage": "skimage regionprops_table (a corner)",
     "scipy": "scipy label, whole image, stored",
     "dask_image": "dask-image label, stored",
@@ -239,7 +273,7 @@ def print_table(full: dict, half: dict, size: int) -> None:
         if found is None:
             print(f"{name:40s}{'not installed':>22s}")
             continue
-        pixels = min(size, CORNER_PX) ** 2 if stage == "skimage" else size**2
+        pixels = min(size, CORNER_PX) ** 2 if stage in CORNERS else size**2
         memory = half[stage]["peak_mb"]
         print(
             f"{name:40s}{found['objects']:11d}{found['cpu_s']:11.1f}{found['wall_s']:11.1f}"

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from importlib import import_module
 
 import pytest
 import yaml
@@ -10,13 +11,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 
-def test_the_option_reference_is_current(project):
+@pytest.mark.parametrize("name", ["config", "columns"])
+def test_the_reference_is_current(project, name):
     sys.path.insert(0, str(project / "docs"))
     try:
-        from config_reference import reference
+        reference = import_module(f"{name}_reference").reference
     finally:
         sys.path.pop(0)
-    page = (project / "docs" / "config.md").read_text()
+    page = (project / "docs" / f"{name}.md").read_text()
     assert page == reference(), "run `make reference`"
 
 

@@ -79,11 +79,11 @@ def object_columns(
     columns = list(SHAPE_COLUMNS)
     if probabilities:
         columns += PROBABILITY_COLUMNS
-    names = [f"channel {name!r} as stored" for name in channels] + list(STAINS.values())
+    names = [f"channel {name!r}, as stored" for name in channels] + list(STAINS.values())
     for stem, name in zip(signal_names(list(channels), stains), names, strict=False):
         unit = "od" if stem in STAINS else "intensity"
         columns += [
-            Column(f"{stem}_{statistic}", unit, "float64", f"{meaning} of {name} in the object")
+            Column(f"{stem}_{statistic}", unit, "float64", f"{meaning} of {name}")
             for statistic, meaning in STATISTICS.items()
         ]
     return columns
@@ -98,5 +98,9 @@ def empty_values(column: Column) -> np.ndarray:
 def dictionary_markdown(columns: list[Column] | None = None) -> str:
     """The data dictionary as a Markdown table (for the docs), by default with an H&E image."""
     columns = columns or object_columns(["red", "green", "blue"], stains=True, probabilities=True)
-    rows = [f"| `{c.name}` | {c.unit} | {c.kind} | {c.description} |" for c in columns]
+    kinds = {"id": "uint32; uint64 beyond 4,294,967,295 objects"}
+    rows = [
+        f"| `{c.name}` | {c.unit} | {kinds.get(c.kind, c.kind)} | {c.description} |"
+        for c in columns
+    ]
     return "\n".join(["| column | unit | type | meaning |", "|---|---|---|---|", *rows]) + "\n"
