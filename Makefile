@@ -6,7 +6,7 @@ CORES ?= all
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo explain stages bench-dag bench-objects test test-slurm test-faults lint format reference lock clean
+.PHONY: help demo explain stages bench-dag bench-objects bench-inference bench-slides bench-gpu test test-slurm test-faults lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,15 @@ $(VENV)-peers/installed: tests/bench/peers.txt $(VENV)/installed
 
 bench-objects: $(VENV)-peers/installed  ## Speed and memory of labelling, measuring, outlining, beside other programs
 	$(BIN)/python tests/bench/bench_objects.py --peer-python $(VENV)-peers/bin/python $(BENCH)
+
+bench-inference: $(VENV)-peers/installed  ## Inference beside sliding windows of others: speed, seams, memory
+	$(BIN)/python tests/bench/bench_inference.py --peer-python $(VENV)-peers/bin/python $(BENCH)
+
+bench-slides: $(VENV)/installed-test  ## A gigapixel JPEG slide and a real one through Snakemake to valid OME-Zarr
+	$(BIN)/python tests/bench/bench_slides.py $(BENCH)
+
+bench-gpu: $(VENV)/installed  ## Inference on a GPU: latency, share of its matrix rate, how busy it is
+	$(BIN)/python tests/bench/bench_gpu.py $(BENCH)
 
 bench-dag: $(VENV)/installed  ## CPU time and memory of planning 100, 1,000 and 10,000 slides
 	$(BIN)/python tests/bench/bench_dag.py

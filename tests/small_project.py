@@ -117,14 +117,20 @@ class Project:
         }
 
 
-def make_project(source: Path, folder: Path) -> Project:
-    """Copy the workflow and make its images: two training images, two slides."""
+def copy_workflow(source: Path, folder: Path) -> Project:
+    """The workflow with its profiles in a folder of its own, without images."""
     folder.mkdir(parents=True, exist_ok=True)
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in ("workflow", "profiles", "envs"):
         shutil.copytree(source / name, folder / name, ignore=ignore)
     for name in ("Snakefile", "config.yaml"):
         shutil.copy(source / name, folder)
+    return Project(folder)
+
+
+def make_project(source: Path, folder: Path) -> Project:
+    """Copy the workflow and make its images: two training images, two slides."""
+    project = copy_workflow(source, folder)
     raw = folder / "raw"
     raw.mkdir()
     for seed, name in enumerate(("a", "b", "c")):
@@ -141,7 +147,6 @@ def make_project(source: Path, folder: Path) -> Project:
             },
         )  # fmt: skip
         tifffile.imwrite(raw / f"{name}_label.tif", label, metadata=None)
-    project = Project(folder)
     project.write_table(
         "training",
         "id image label split",

@@ -1,21 +1,25 @@
-"""Inference over slides: memory, end to end against the bare network, beside sliding windows.
+"""Inference over slides: sliding windows of others, the bare network, memory, tissue.
 
-    python tests/bench/bench_inference.py           # about 25 minutes on one core
-    python tests/bench/bench_inference.py --quick   # about 3 minutes
-    python tests/bench/bench_inference.py --peer-python peers/bin/python   # with MONAI there
+    make bench-inference                          # all tables with all peers: 25 minutes, one core
+    make bench-inference BENCH="--quick"          # smaller, and each case once: 8 minutes
+    make bench-inference BENCH="--only image"     # one of: image, end_to_end, memory, tissue
 
-The slide is computed as it is read (RGB, 8 bit, no disk); the networks have base 16, depth 4 and
-random weights. Every case runs in a process of its own, one thread, kernels as in a real job;
-CPU-seconds are user and system time of the work, start-up and imports left out. Cases of one
-comparison take turns, and their medians are shown.
+Networks have base 16, depth 4 and random weights. Every case runs in a process of its own, one
+thread, kernels as in a real job; CPU-seconds are user and system time of the work, start-up and
+imports left out. Cases of one table take turns, and their medians are shown: on a busy machine the
+ratios hold where the seconds do not.
 
-memory      peak resident memory at growing slides. To end in time only every n-th shard holds
-            tissue there (the same number at each size); all shards of all levels are written.
-end to end  reading, computing, encoding and writing a slide, against the network alone on the same
-            tiles in memory: wall time with a second core free, and CPU time of all threads.
 image       2048 x 2048 pixels, one channel. Seam error: share of labels, in parts per million,
-            that differ from one pass over the whole image by the same network. MONAI needs outputs
-            as large as inputs, so it runs the zero-padded variant of the same network.
+            that differ from one pass over the whole image by the same network in float32. MONAI
+            needs outputs as large as inputs, so it runs the zero-padded variant of the network.
+end to end  reading a tiled JPEG file, computing, encoding and writing, against the network alone
+            on the same tiles in memory: wall time, in which a second core, where there is one,
+            reads and writes while the first computes, and CPU time of all threads and processes.
+            Shards of 2048 px, so that a slide that is computed within a minute has 16 of them.
+memory      peak resident memory at growing slides, whose pixels are computed as they are read (RGB,
+            8 bit, no disk). Of each slide 8 shards hold tissue and are computed; all shards of
+            all levels are written.
+tissue      pixels of such a slide that are read beyond tissue squares and their context.
 """
 
 import argparse
@@ -34,11 +38,15 @@ from procedural_slide import (
     DEPTH,
     MEM_MB,
     SHARD_PX,
+    Disc,
     EveryNth,
     ProceduralSlide,
     make_network,
+    opened,
     request,
+    write_jpeg,
 )
+from sliding import dask_overlap, monai, naive
 
 SIDE_PX = 2048  # of the single image
 
@@ -63,13 +71,14 @@ def case_memory(side: int, shards: int, precision: str) -> dict:
 
 
 def case_end_to_end(side: int, precision: str, tile_px: int, turns: int) -> dict:
-    """Segment a slide, and run the network alone over the same tiles in memory, in turns."""
+    """Segment a tiled JPEG file, and run the network alone over its tiles in memory, in turns."""
     import torch
     from slideunet.allocator import keep_large_allocations
     from slideunet.device import choose_precision
     from slideunet.geometry import Window, input_window, tiles
     from slideunet.overlap_tile import prepare, read_mirrored, tile_scores
     from slideunet.segmentation import segment_slide
+    from slideunet.slide_source import open_source
 
     keep_large_allocations()
     torch.set_num_threads(1)
@@ -84,23 +93,69 @@ def case_end_to_end(side: int, precision: str, tile_px: int, turns: int) -> dict
         if shape not in inputs:
             pixels = read_mirrored(slide.read, (side, side), window)
             inputs[shape] = torch.from_numpy(pixels / np.float32(255))
-    request_ = request(side, side, precision, tile_px)
     network = prepare(make_network(3), device, choose_precision(precision, device))
     for values in inputs.values():  # kernels are made and memory is touched once, whatever follows
         tile_scores(network, values)
-    found = {"bare_wall": [], "bare_cpu": [], "all_wall": [], "all_cpu": []}
-    for _ in range(turns):
-        with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as folder:
-            wall, cpu = time.perf_counter(), time.process_time()
-            segment_slide(request_, Path(folder))
+    found = {"bare_wall": [], "bare_cpu": [], "all_wall": [], "all_cpu": [], "busy": []}
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as folder:
+        file = Path(folder) / "slide.tif"
+        write_jpeg(file, slide)
+        opener = partial(open_source, str(file), None, None, False)
+        request_ = request(side, side, precision, tile_px, open_source=opener, shard_px=2048)
+        for turn in range(turns):
+            wall, cpu = time.perf_counter(), cpu_seconds()
+            (Path(folder) / str(turn)).mkdir()
+            _, timing = segment_slide(request_, Path(folder) / str(turn))
             found["all_wall"].append(time.perf_counter() - wall)
-            found["all_cpu"].append(time.process_time() - cpu)
-        wall, cpu = time.perf_counter(), time.process_time()
-        for window in windows:
-            tile_scores(network, inputs[window.height, window.width])
-        found["bare_wall"].append(time.perf_counter() - wall)
-        found["bare_cpu"].append(time.process_time() - cpu)
+            found["all_cpu"].append(cpu_seconds() - cpu)
+            found["busy"].append(timing["device_busy_percent"])
+            wall, cpu = time.perf_counter(), cpu_seconds()
+            for window in windows:
+                tile_scores(network, inputs[window.height, window.width])
+            found["bare_wall"].append(time.perf_counter() - wall)
+            found["bare_cpu"].append(cpu_seconds() - cpu)
     return {key: median(values) for key, values in found.items()}
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    import resource
+
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def case_tissue(side: int) -> dict:
+    """Segment a disc of tissue with a narrow network, and count what was read where."""
+    from slideunet.geometry import context_px
+    from slideunet.segmentation import segment_slide
+
+    slide, disc = ProceduralSlide(side, side), Disc(side)
+    reads = []
+    read = slide.read
+
+    def noted(*window):
+        reads.append(window)
+        return read(*window)
+
+    slide.read = noted
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as folder:
+        request_ = request(side, side, "auto", 1024, disc, partial(opened, slide), base=2)
+        facts, _ = segment_slide(request_, Path(folder))
+    # On a grid of 4 px, on which squares lie; the context is rounded up to it.
+    touched, allowed = (np.zeros((side // 4, side // 4), bool) for _ in range(2))
+    for y, x, height, width in reads:
+        touched[y // 4 : -(-(y + height) // 4), x // 4 : -(-(x + width) // 4)] = True
+    reach = context_px(DEPTH) + 4
+    for y in range(0, side, 512):
+        for x in range(0, side, 512):
+            if disc.square(y, x):
+                rows = slice(max(0, y - reach) // 4, (y + 512 + reach) // 4)
+                allowed[rows, max(0, x - reach) // 4 : (x + 512 + reach) // 4] = True
+    return {
+        "computed": facts["computed_px"] / side**2, "read": float(touched.mean()),
+        "outside_px": 16 * int((touched & ~allowed).sum()),
+    }  # fmt: skip
 
 
 def image() -> np.ndarray:
@@ -109,7 +164,7 @@ def image() -> np.ndarray:
 
 
 def case_image(how: str, precision: str) -> dict:
-    """CPU-seconds of the single image, the better of two runs, and the seam error."""
+    """CPU-seconds of the single image, the least of three runs, and the seam error."""
     import torch
     from slideunet.allocator import keep_large_allocations
     from slideunet.device import PRECISIONS
@@ -141,11 +196,13 @@ def case_image(how: str, precision: str) -> dict:
         run = partial(ours, network, 1024)
     elif how == "naive":
         run = partial(naive, network, pixels)
+    elif how == "map_overlap":
+        run = partial(dask_overlap, network, pixels)
     else:
         overlap, mode = (0.5, "gaussian") if how == "monai 0.5" else (0.25, "constant")
         run = partial(monai, network, pixels, overlap, mode)
     seconds = []
-    for _ in range(2):
+    for _ in range(3):
         started = time.process_time()
         labels = run().argmax(0)
         seconds.append(time.process_time() - started)
@@ -153,38 +210,12 @@ def case_image(how: str, precision: str) -> dict:
     return {"cpu_s": min(seconds), "seam_ppm": differing}
 
 
-def naive(network, pixels: np.ndarray):
-    """The paper's tile, 572 -> 388, step by step from the corner; no other care taken."""
-    import torch
-
-    height, width = pixels.shape[1:]
-    steps = -(-height // 388)
-    around = 92, steps * 388 - height + 92
-    padded = torch.from_numpy(np.pad(pixels, ((0, 0), around, around), mode="reflect"))
-    padded = padded.to(network.score.weight.dtype)
-    out = torch.empty(2, steps * 388, steps * 388)
-    with torch.inference_mode():
-        for y in range(0, steps * 388, 388):
-            for x in range(0, steps * 388, 388):
-                scores = network(padded[None, :, y : y + 572, x : x + 572])[0]
-                out[:, y : y + 388, x : x + 388] = torch.softmax(scores.float(), 0)
-    return out[:, :height, :width]
-
-
-def monai(network, pixels: np.ndarray, overlap: float, mode: str):
-    """MONAI's sliding windows of 512 px."""
-    import torch
-    from monai.inferers import sliding_window_inference
-
-    values = torch.from_numpy(pixels)[None].to(network.score.weight.dtype)
-    with torch.inference_mode():
-        scores = sliding_window_inference(
-            values, (512, 512), 1, network, overlap=overlap, mode=mode
-        )
-        return torch.softmax(scores[0].float(), 0)
-
-
-CASES = {"memory": case_memory, "end_to_end": case_end_to_end, "image": case_image}
+CASES = {
+    "image": case_image,
+    "end_to_end": case_end_to_end,
+    "memory": case_memory,
+    "tissue": case_tissue,
+}
 
 
 def in_process(python: str, case: str, *arguments: object) -> dict | None:
@@ -202,7 +233,7 @@ def in_process(python: str, case: str, *arguments: object) -> dict | None:
 def report_memory(quick: bool) -> None:
     """Sides of 1, 4 and 16 gigapixels, or a quarter of that each."""
     sides = [16384, 32768, 65536] if quick else [32768, 65536, 131072]
-    shards = 4 if quick else 16
+    shards = 4 if quick else 8
     print(f"\nmemory, {shards} shards of {SHARD_PX} px computed, auto for {MEM_MB} MB")
     for precision in ("bfloat16", "float32"):
         for side in sides if precision == "bfloat16" else sides[:1]:
@@ -217,9 +248,10 @@ def report_memory(quick: bool) -> None:
 def report_end_to_end(quick: bool) -> None:
     """Ratio of the bare network's time to all of it."""
     side = SHARD_PX if quick else 2 * SHARD_PX
-    print(f"\nend to end, {side} x {side} px, tiles of 1024 px")
+    print(f"\nend to end, a tiled JPEG file of {side} x {side} px, tiles of 1024 px")
     for precision in ("float32", "bfloat16"):
-        found = in_process(sys.executable, "end_to_end", side, precision, 1024, 1 if quick else 3)
+        found = in_process(sys.executable, "end_to_end", side, precision, 1024, 1 if quick else 2)
+        print(f"  {precision:9s} device busy {found['busy']:.1f} %")
         for clock in ("wall", "cpu"):
             bare, whole = found[f"bare_{clock}"], found[f"all_{clock}"]
             print(
@@ -228,9 +260,20 @@ def report_end_to_end(quick: bool) -> None:
             )
 
 
+def report_tissue(quick: bool) -> None:
+    side = SHARD_PX if quick else 4 * SHARD_PX
+    found = in_process(sys.executable, "tissue", side)
+    print(f"\ntissue, a disc on a slide of {side} x {side} px, tiles of 1024 px")
+    print(
+        f"  computed {100 * found['computed']:.1f} %, read {100 * found['read']:.1f} %, "
+        f"read beyond tissue squares and their context: {found['outside_px']} px"
+    )
+
+
 def report_image(peer_python: str, rounds: int) -> None:
     """One table of ours and of the peers."""
-    cases = [("ours", "float32"), ("ours", "bfloat16"), ("naive", "float32")]
+    cases = [("ours", "float32"), ("ours", "bfloat16")]
+    cases += [("naive", "float32"), ("map_overlap", "float32")]
     cases += [(how, p) for how in ("monai 0.5", "monai 0.25") for p in ("float32", "bfloat16")]
     results: dict[tuple, list] = {case: [] for case in cases}
     for _ in range(rounds):
@@ -257,7 +300,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller slides, one round")
     parser.add_argument("--peer-python", default=sys.executable, help="where MONAI is installed")
-    parser.add_argument("--only", choices=CASES, help="one of the three tables")
+    parser.add_argument("--only", choices=CASES, help="one of the tables")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--arguments", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -265,11 +308,13 @@ def main() -> None:
         print(json.dumps(CASES[options.case](*json.loads(options.arguments))))
         return
     if options.only in (None, "image"):
-        report_image(options.peer_python, 1 if options.quick else 3)
+        report_image(options.peer_python, 1 if options.quick else 2)
     if options.only in (None, "end_to_end"):
         report_end_to_end(options.quick)
     if options.only in (None, "memory"):
         report_memory(options.quick)
+    if options.only in (None, "tissue"):
+        report_tissue(options.quick)
 
 
 if __name__ == "__main__":

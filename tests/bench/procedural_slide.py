@@ -65,22 +65,44 @@ def open_procedural(height: int, width: int):
     yield ProceduralSlide(height, width)
 
 
-def make_network(channels: int, padded: bool = False):
-    """Base 16, depth 4, two classes, the paper's random weights."""
+@contextmanager
+def opened(slide):
+    """The same for a slide that is there already."""
+    yield slide
+
+
+def write_jpeg(path: Path, slide: ProceduralSlide, tile_px: int = 256) -> None:
+    """The slide as a tiled JPEG TIFF, like an Aperio slide of one level."""
+    import tifffile
+
+    def tiles():
+        for y in range(0, slide.height, tile_px):
+            for x in range(0, slide.width, tile_px):
+                yield np.moveaxis(slide.read(y, x, tile_px, tile_px), 0, -1)
+
+    tifffile.imwrite(
+        path, tiles(), shape=(slide.height, slide.width, 3), dtype=np.uint8,
+        tile=(tile_px, tile_px), photometric="rgb", compression="jpeg",
+        compressionargs={"level": 90}, metadata=None,
+    )  # fmt: skip
+
+
+def make_network(channels: int, padded: bool = False, base: int = BASE):
+    """Depth 4, two classes, the paper's random weights."""
     import torch
     from slideunet.network import UNet, initialise
 
-    network = UNet(channels, 2, DEPTH, BASE, padded=padded)
+    network = UNet(channels, 2, DEPTH, base, padded=padded)
     initialise(network, torch.Generator().manual_seed(0))
     return network.eval()
 
 
-def members(channels: int = 3) -> list:
+def members(channels: int = 3, base: int = BASE) -> list:
     """One random network and a scaling of 8-bit values."""
     from slideunet.engine import Member
 
     scaling = {"low": [0.0] * channels, "high": [255.0] * channels}
-    return [Member(make_network(channels), scaling)]
+    return [Member(make_network(channels, base=base), scaling)]
 
 
 class EveryNth:
@@ -95,18 +117,47 @@ class EveryNth:
         return window.y // SHARD_PX * self.columns + window.x // SHARD_PX in self.wanted
 
 
-def request(height: int, width: int, precision: str, tile_px, tissue=None):
-    """A request to segment a procedural slide, as stage segment makes it."""
+class Disc:
+    """Tissue on a disc in the middle, in squares of 512 px as segment.chunk_px has them."""
+
+    def __init__(self, side: int):
+        self.side = side
+
+    def square(self, y: int, x: int) -> bool:
+        """Whether the square from (y, x) touches the disc."""
+        middle = self.side / 2
+        near = [min(max(middle, edge), edge + 512) - middle for edge in (y, x)]
+        return near[0] ** 2 + near[1] ** 2 <= (self.side / 4) ** 2
+
+    def __call__(self, window) -> bool:
+        return any(
+            self.square(y, x)
+            for y in range(window.y, window.y_end, 512)
+            for x in range(window.x, window.x_end, 512)
+        )
+
+
+def request(
+    height: int,
+    width: int,
+    precision: str,
+    tile_px: int | str,
+    tissue=None,
+    open_source=None,
+    base: int = BASE,
+    shard_px: int = SHARD_PX,
+):
+    """A request to segment a slide, as stage segment makes it; by default a procedural one."""
     import torch
     from slideunet.segmentation import Request
 
     settings = {
-        "tile_px": tile_px, "shard_px": SHARD_PX, "chunk_px": 512, "precision": precision,
+        "tile_px": tile_px, "shard_px": shard_px, "chunk_px": 512, "precision": precision,
         "averaging": "none", "threads": 1, "on_bad_tile": "fail", "ngff": "0.5",
     }  # fmt: skip
     return Request(
-        open_source=partial(open_procedural, height, width),
-        open_members=members,
+        open_source=open_source or partial(open_procedural, height, width),
+        open_members=partial(members, base=base),
         classes=["background", "nucleus"],
         pixel_um=(0.25, 0.25),
         settings=settings,
