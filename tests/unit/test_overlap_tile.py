@@ -52,6 +52,16 @@ def test_tiled_equals_whole(depth, height, width, tile_px):
     assert_same(tiled(net, scaled_of(pixels), tile_px), whole(pixels, depth))
 
 
+def test_six_tile_sizes_agree_with_the_whole_and_with_each_other():
+    pixels = noise(150, 131)
+    net = network(3)
+    expected = whole(pixels, 3)
+    found = [tiled(net, scaled_of(pixels), tile_px) for tile_px in (16, 24, 40, 64, 104, 152)]
+    for one in found:
+        assert_same(one, expected)
+        assert_same(one, found[0])
+
+
 def test_several_channels_and_classes():
     pixels = noise(50, 66, channels=3)
     net = network(2, channels=3, classes=4)

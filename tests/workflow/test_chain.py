@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,8 @@ def test_a_slide_in_parts_gives_the_same_bytes(finished_project):
     assert finished_project.results() == before
     parts = finished_project.folder / "results" / "slides" / "one" / "parts"
     assert {path.name for path in parts.glob("*-of-2.json")} == {"1-of-2.json", "2-of-2.json"}
+    assert "Nothing to be done" in finished_project.snakemake("-n").stdout
+    shutil.rmtree(parts)
     assert "Nothing to be done" in finished_project.snakemake("-n").stdout
 
 
