@@ -13,17 +13,18 @@ import zarr
 from made_objects import blobs, label_whole
 from PIL import Image
 from shapely import contains_xy
-from shapely.geometry import shape
+from shapely.geometry import box, mapping, shape
 from skimage.color import rgb2hed
 from slideunet import ngff, store
 from slideunet.columns import object_columns
 from slideunet.errors import UserError
 from slideunet.slide_file import load_slide
-from slideunet.slide_overview import load_tissue
+from slideunet.slide_overview import TissueArray, load_tissue
 from slideunet.stages.compare import compare
 from slideunet.stages.index import index
 from slideunet.stages.objects import objects
 from slideunet.stages.overlay import overlay
+from slideunet.tissue import Tissue
 
 HEIGHT, WIDTH, MPP_UM = 150, 190, 0.5
 CLASSES = ["background", "nucleus"]
@@ -51,8 +52,11 @@ def stained(classes: np.ndarray) -> np.ndarray:
     return rgb - noise
 
 
-def prepare(folder: Path, classes: np.ndarray, pixels=None, mpp_um=MPP_UM) -> Path:
-    """slide.json and segmentation.json, as stages index and segment leave them."""
+def prepare(folder: Path, classes: np.ndarray, pixels=None, mpp_um=MPP_UM, tissue=()) -> Path:
+    """slide.json and segmentation.json, as stages index and segment leave them.
+
+    `tissue`: x0, y0, x1, y1 of the user's own outline.
+    """
     folder.mkdir(exist_ok=True)
     pixels = (1000 * (classes > 0) + 100).astype(np.uint16) if pixels is None else pixels
     write_slide(folder / "slide.ome.tif", pixels, mpp_um)
@@ -63,7 +67,11 @@ def prepare(folder: Path, classes: np.ndarray, pixels=None, mpp_um=MPP_UM) -> Pa
         "mpp_um": None,
     }  # fmt: skip
     file = str(folder / "slide.ome.tif")
-    index(slide=file, tissue=[], manifest=str(folder / "slide.json"), settings=settings, code={})
+    outlines = folder / "outlines.geojson" if tissue else []
+    if tissue:
+        outlines.write_text(json.dumps(mapping(box(*tissue))))
+    manifest = str(folder / "slide.json")
+    index(slide=file, tissue=outlines, manifest=manifest, settings=settings, code={})
 
     def build(work):
         pixel_um = None if mpp_um is None else [mpp_um, mpp_um]
@@ -190,9 +198,7 @@ def test_optical_densities_of_bright_field_only(tmp_path):
 
 
 def test_fields_to_annotate_lie_on_tissue(tmp_path):
-    classes = blobs(3, (HEIGHT, WIDTH))
-    classes[:, -40:] = 0
-    folder = prepare(tmp_path, classes, stained(classes))
+    folder = prepare(tmp_path, blobs(3, (HEIGHT, WIDTH)), tissue=(0, 0, WIDTH - 40, HEIGHT))
     group = zarr.open_group(str(folder / "segmentation.ome.zarr"))
     probabilities = group["0"][...]
     probabilities[:, :, -40:] = 127  # the network is least sure of the glass
@@ -200,18 +206,26 @@ def test_fields_to_annotate_lie_on_tissue(tmp_path):
     content = store.read_manifest(folder / "segmentation.json")
     store.make(folder / "segmentation.json", lambda work: ([], content["facts"]), kind="segment",
                settings={}, code={}, inputs={})  # fmt: skip
-    run(folder)
+    run(folder, field_px=10)
     fields = json.loads((folder / "annotate_next.geojson").read_text())["features"]
-    assert fields
-    assert all(shape(f["geometry"]).bounds[0] < WIDTH - 40 - 16 for f in fields)
+    assert len(fields) == 10
+    # The mask of the thumbnail is generous by some pixels.
+    assert all(shape(f["geometry"]).bounds[0] < WIDTH - 40 + 10 for f in fields)
+
+
+def test_tissue_at_the_resolution_that_was_segmented():
+    mask = np.random.default_rng(0).random((20, 30)) > 0.5
+    tissue = Tissue(mask, np.zeros_like(mask), (6.0, 8.0), "outlines")
+    seen = TissueArray(tissue, (40, 80), (3.0, 3.0))  # of a slide of 120 x 240 px
+    wanted = np.repeat(mask, 2, axis=0)
+    places = [int((x + 0.5) * 3 // 8) for x in range(80)]
+    np.testing.assert_array_equal(seen[5:33, 7:61], wanted[5:33, places[7:61]])
 
 
 @pytest.mark.parametrize("mpp_um", [MPP_UM, None])
 def test_pictures(tmp_path, mpp_um):
     classes = np.zeros((HEIGHT, WIDTH), np.uint8)
-    classes[5:15, 5:15] = classes[5:15, 20:30] = classes[25:35, 5:15] = (
-        1  # three in the first field
-    )
+    classes[5:15, 5:15] = classes[5:15, 20:30] = classes[25:35, 5:15] = 1
     classes[104:114, 134:144] = 1
     folder = prepare(tmp_path, classes, mpp_um=mpp_um)
     run(folder)
@@ -338,6 +352,9 @@ def test_a_reference_is_compared_and_one_of_another_shape_fails_its_slide(tmp_pa
     assert (
         "90 x 190 pixels, but the slide was segmented at 150 x 190" in content["failure"]["reason"]
     )
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((2, *classes.shape), np.uint8), metadata=None)
+    reason = against(folder, tmp_path / "stack.tif")["failure"]["reason"]
+    assert "stack.tif: a stack of 2 sections" in reason
     (tmp_path / "text.tif").write_text("no picture")
     assert "text.tif" in against(folder, tmp_path / "text.tif")["failure"]["reason"]
 

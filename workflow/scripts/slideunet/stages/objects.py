@@ -27,7 +27,7 @@ NEXT = "annotate_next.geojson"
 # As many fields as an hour of annotation may cover.
 NEXT_FIELDS = 10
 NEXT_RGB = (255, 0, 255)
-# Entropy is scored on every fourth row and column: 2 ns per pixel instead of 19 (measured), and of
+# Entropy is scored on every fourth row and column: 4 ns per pixel instead of 17 (measured), and of
 # fields of 512 px still 16,384 values each.
 NEXT_EVERY_PX = 4
 # A field counts from this share of tissue on: in fluorescence the tissue is the cells alone.
