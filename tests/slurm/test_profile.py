@@ -1,5 +1,10 @@
 """The Slurm profile as shipped: the same results as on one machine, what was asked, who pays."""
 
+import csv
+
+import tifffile
+from small_project import nuclei
+
 GPU_RULES = {"train", "evaluate", "segment"}
 
 
@@ -27,7 +32,7 @@ def test_same_bytes_as_on_one_machine(fresh, expected):
         "rule_train_wildcards_main",
         "rule_evaluate_wildcards_main",
         "rule_index_index",
-        "rule_segment_wildcards_one",
+        "rule_segment_segment",
         "rule_objects_compare_objects_overlay",
     }
     for comment, job in jobs.items():
@@ -70,3 +75,33 @@ def test_a_missing_account_is_said_and_a_right_one_is_taken(fresh):
     fresh.fill_in(slurm_account="proj")
     fresh.start(target).wait(120)
     assert fresh.cluster.jobs_of("ingest")[-1]["Account"] == "proj"
+
+
+def test_forty_slides_two_of_them_corrupt(finished):
+    """Packed in few jobs: 38 done, two in the failure table, a status that is not 0."""
+    folder = finished.folder / "raw" / "forty"
+    folder.mkdir()
+    for number in range(40):
+        path = folder / f"slide{number:02}.tif"
+        tifffile.imwrite(path, nuclei(128, 128, number)[0], tile=(64, 64), metadata=None)
+    for number in (7, 23):
+        path = folder / f"slide{number:02}.tif"
+        path.write_bytes(path.read_bytes()[:100] + b"\x07" * 500)
+    finished.configure(slides="raw/forty", segment={"averaging": "none"})
+    finished.without_gpu()
+    run = finished.start("--group-components", "index=20", "segment=20", "objects=20")
+    printed = run.wait(600, status=1)
+    assert "38 slides done, 2 failed" in printed
+    assert "Traceback" not in printed
+    results = finished.folder / "results"
+    with open(results / "archive.tsv", newline="") as file:
+        rows = {row["slide"]: row["status"] for row in csv.DictReader(file, delimiter="\t")}
+    assert len(rows) == 40
+    assert {name for name, status in rows.items() if status == "failed"} == {"slide07", "slide23"}
+    with open(results / "failures.tsv", newline="") as file:
+        failures = list(csv.DictReader(file, delimiter="\t"))
+    assert [row["slide"] for row in failures] == ["slide07", "slide23"]
+    assert all(row["reason"] for row in failures)
+    jobs = finished.cluster.jobs()
+    assert len(jobs) == 6, "two of each kind"
+    assert {job["JobState"] for job in jobs} == {"COMPLETED"}

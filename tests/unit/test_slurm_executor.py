@@ -56,10 +56,11 @@ def test_a_job_that_can_t_start_is_stuck_once_that_lasts():
 @pytest.mark.parametrize(
     ("command", "limits", "within"),
     [
-        ("sbatch -p gpu -t 90 --mem 9000 -c 2", (8000, 60), "sbatch -p gpu -t 60 --mem 8000 -c 2"),
-        ("sbatch -p gpu -t 30 --mem 700", (8000, 60), "sbatch -p gpu -t 30 --mem 700"),
-        ("sbatch -t 90 --mem 9000", (None, None), "sbatch -t 90 --mem 9000"),
-        ("sbatch -p gpu -t 90 --mem-per-cpu 9000", (8000, None), None),
+        ("sbatch -p gpu -t 90 --mem 9000", (8000, 60, 8), "sbatch -p gpu -t 60 --mem 8000"),
+        ("sbatch -p gpu -t 30 --mem 700", (8000, 60, 8), None),
+        ("sbatch -t 90 --mem 9000", (None, None, None), None),
+        ("sbatch -p gpu -t 90 --mem-per-cpu 9000", (8000, None, None), None),
+        ("sbatch --mem 9 --cpus-per-task=4 x", (8, 9, 2), "sbatch --mem 8 --cpus-per-task=2 x"),
     ],
 )
 def test_a_request_stays_within_its_partition(command, limits, within):
@@ -72,9 +73,9 @@ def test_a_request_stays_within_its_partition(command, limits, within):
 @pytest.mark.parametrize(
     ("printed", "limits"),
     [
-        ("8000 1-00:00:00\n16000+ 1-00:00:00\n", (16000, 1440)),
-        ("1 infinite\n", (None, None)),
-        ("", (None, None)),
+        ("8000 1-00:00:00 4\n16000+ 1-00:00:00 8+\n", (16000, 1440, 8)),
+        ("1 infinite 2\n", (None, None, 2)),
+        ("", (None, None, None)),
     ],
 )
 def test_limits_as_sinfo_prints_them(tmp_path, monkeypatch, printed, limits):
@@ -93,7 +94,8 @@ def test_the_plugin_still_has_what_is_replaced():
     )
     for name in ("query_job_status", "get_min_job_age", "get_submit_command"):
         assert callable(getattr(plugin, name))
-    for name in ("check_active_jobs", "run_job", "get_job_args", "additional_general_args"):
+    names = ("check_active_jobs", "run_job", "get_job_args", "additional_general_args")
+    for name in (*names, "report_job_error"):
         assert callable(getattr(plugin.Executor, name))
     assert "_fallback_account_arg" in source
     assert f'status == "{GONE}"' in source

@@ -115,6 +115,7 @@ TABLE = {
         configure(overlay={"outline_rgb": [255, 0, 0]}),
         {"overlay", "archive", "verdict"},
     ),
+    "config scratch": (configure(scratch="/tmp"), set()),
     "config demo": (configure(demo={"mpp_um": 0.5}), set()),
     "a training label": (change_label, {"ingest", "weights", *MODEL_RULES}),
     "a slide": (replace_slide, {"index", *SLIDE_RULES}),

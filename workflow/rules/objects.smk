@@ -36,6 +36,8 @@ rule objects:
         ),
     params:
         settings=config_of("classes", objects=object_settings()),
+        # a function of the threads, which Snakemake does not compare: it changes no byte
+        scratch=lambda wildcards, threads: config["scratch"],
         code=code_of("objects.py"),
     script:
         "../scripts/objects.py"

@@ -49,6 +49,7 @@ rule segment:
         settings=SEGMENT_SETTINGS,
         # A function of the threads: Snakemake does not compare what it returns.
         scheduler=lambda wildcards, threads: config["segment"]["scheduler"],
+        scratch=lambda wildcards, threads: config["scratch"],
         code=code_of("segment.py"),
     script:
         "../scripts/segment.py"
@@ -81,6 +82,7 @@ rule segment_part:
     params:
         settings=SEGMENT_SETTINGS,
         scheduler=lambda wildcards, threads: config["segment"]["scheduler"],
+        scratch=lambda wildcards, threads: config["scratch"],
         part=lambda wildcards: int(wildcards.part),
         n_parts=lambda wildcards: int(wildcards.parts),
         code=code_of("segment_part.py"),

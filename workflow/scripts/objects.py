@@ -12,4 +12,5 @@ if __name__ == "__main__":
             settings=snakemake.params.settings,
             code=snakemake.params.code,
             workers=snakemake.threads,
+            scratch=snakemake.params.scratch,
         )

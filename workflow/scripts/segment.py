@@ -13,5 +13,6 @@ if __name__ == "__main__":
             code=snakemake.params.code,
             gpus=snakemake.resources.gpu,
             scheduler=snakemake.params.scheduler,
+            scratch=snakemake.params.scratch,
             part_manifests=list(snakemake.input.parts),
         )

@@ -15,4 +15,5 @@ if __name__ == "__main__":
             n_parts=snakemake.params.n_parts,
             gpus=snakemake.resources.gpu,
             scheduler=snakemake.params.scheduler,
+            scratch=snakemake.params.scratch,
         )

@@ -8,7 +8,8 @@ What snakemake-executor-plugin-slurm 2.8.0 does of itself (measured; tests/slurm
   are put into the plugin's words, and a job that nobody knows is judged by its outputs.
 * A submission while the controller is away uses up the job's retries in no time. Here it waits.
 * Each attempt asks for more memory and time, and once that is more than any node has Slurm refuses
-  the rest of the attempts. Here a request stays within what its partition has.
+  the rest of the attempts, as it does a packed job with more lanes than a node has CPUs. Here a
+  request stays within what its partition has. Why Slurm refuses a packed job is not printed.
 * Inside each Slurm job a Snakemake starts another by srun for each rule's job, one after the other:
   a packed job of 4 slides took 31 s and 9.6 CPU-seconds for nothing. Here the one Snakemake in the
   Slurm job runs the scripts itself, as many at a time as the job has CPUs: 7 s and 3.4.
@@ -94,6 +95,7 @@ def install(executor: object) -> None:
     query, age, check = plugin.query_job_status, plugin.get_min_job_age, executor.check_active_jobs
     submit_command = plugin.get_submit_command
     submit, arguments, known_ages = executor.run_job, executor.get_job_args, []
+    report = executor.report_job_error
 
     async def check_active_jobs(active_jobs: list) -> AsyncIterator:
         states.expected = {job.external_jobid for job in active_jobs}
@@ -131,7 +133,15 @@ def install(executor: object) -> None:
 
     def get_job_args(job: object) -> str:
         # not all CPUs of the node, of which the job may have a few
-        return re.sub(r"--cores '?all'?", f"--cores {max(1, job.threads)}", arguments(job))
+        most = partition_limits(job.resources.get("slurm_partition") or None)[2] or job.threads
+        return re.sub(
+            r"--cores '?all'?", f"--cores {max(1, min(job.threads, most))}", arguments(job)
+        )
+
+    def report_job_error(job_info: object, msg: str | None = None, **more: object) -> None:
+        if msg and job_info.job.is_group():
+            executor.logger.error(f"Job of group {job_info.job.name}: {msg}")
+        report(job_info, msg=msg, **more)
 
     def get_submit_command(*given: object, **named: object) -> str:
         return within_limits(submit_command(*given, **named), partition_limits)
@@ -142,6 +152,7 @@ def install(executor: object) -> None:
     plugin.get_min_job_age = get_min_job_age
     executor.check_active_jobs = check_active_jobs
     executor.run_job = run_job
+    executor.report_job_error = report_job_error
     executor.get_job_args = get_job_args
     executor.additional_general_args = lambda: "--executor local"
 
@@ -166,10 +177,10 @@ def wait_for_controller(wanted: Callable[[], bool]) -> None:
 
 
 def within_limits(command: str, limits_of: Callable) -> str:
-    """The sbatch command with memory (--mem, MB) and time (-t, minutes) its partition can give."""
+    """The sbatch command with what its partition can give: memory (MB), time (minutes), CPUs."""
     partition = re.search(r" -p (\S+)", command)
     limits = limits_of(partition[1] if partition else None)
-    for option, limit in zip((" --mem ", " -t "), limits, strict=True):
+    for option, limit in zip((" --mem ", " -t ", " --cpus-per-task="), limits, strict=True):
         asked = re.search(rf"{option}(\d+)\b", command)
         if asked and limit is not None and int(asked[1]) > limit:
             command = command.replace(asked[0], f"{option}{limit}", 1)
@@ -177,13 +188,17 @@ def within_limits(command: str, limits_of: Callable) -> str:
 
 
 @cache
-def partition_limits(partition: str | None) -> tuple[int | None, int | None]:
-    """(memory of the largest node in MB, longest time in minutes); None where there is no limit."""
-    command = ["sinfo", "--noheader", "--exact", "--format=%m %l"]
+def partition_limits(partition: str | None) -> tuple[int | None, int | None, int | None]:
+    """(memory of the largest node in MB, longest time in minutes, most CPUs of a node).
+
+    None where there is no limit.
+    """
+    command = ["sinfo", "--noheader", "--exact", "--format=%m %l %c"]
     command += [f"--partition={partition}"] if partition else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     rows = [line.split() for line in done.stdout.splitlines()]
     memory = max((int(row[0].rstrip("+")) for row in rows), default=0)
     times = [seconds_of(row[1]) for row in rows]
     time_min = None if None in times or not times else int(max(times) // 60)
-    return (memory if memory > KNOWN_MEMORY_MB else None), time_min
+    cpus = max((int(row[2].rstrip("+")) for row in rows), default=None)
+    return (memory if memory > KNOWN_MEMORY_MB else None), time_min, cpus

@@ -9,11 +9,13 @@ from slideunet.arrays import open_group
 from slideunet.columns import object_columns
 from slideunet.entropy import fields_geojson, rank_fields
 from slideunet.geojson import Placement, Style, qupath_placement, write_geojson
+from slideunet.job import stop_if_asked
 from slideunet.label_pyramid import SHARD_PX, create_label_image, write_levels
 from slideunet.labels import Instances, Rules, find_instances, write_instances
 from slideunet.measure import measure_objects
 from slideunet.object_table import write_anndata, write_table
 from slideunet.probability import ThresholdedClasses
+from slideunet.scratch import staged
 from slideunet.seeds import Split
 from slideunet.signals import Sources
 from slideunet.slide_array import open_array, scale_of
@@ -35,12 +37,20 @@ NEXT_TISSUE = 0.1
 
 
 def objects(
-    *, slide: str, segmentation: str, manifest: str, settings: dict, code: dict, workers: int = 1
+    *,
+    slide: str,
+    segmentation: str,
+    manifest: str,
+    settings: dict,
+    code: dict,
+    workers: int = 1,
+    scratch: str = "",
 ) -> None:
     """Make objects.ome.zarr, objects.parquet and objects.geojson.gz beside objects.json.
 
     slide, segmentation : manifests of stages index and segment
     settings : section objects and the list classes; workers : threads, which change no byte
+    scratch : folder of this node that the slide is copied to first; "": it is read in place
 
     Also annotate_next.geojson, the fields with the highest predictive entropy, and, by
     objects.also, objects.csv and objects.h5ad. facts : objects (their count), summary.
@@ -52,8 +62,10 @@ def objects(
         found = open_group(store.beside(segmentation, "segmentation.ome.zarr"))
         options = settings["objects"]
         instances, labels = _label(work.folder, found, segmented, options, workers)
-        made = Made(slide, facts, segmented, instances, labels, found["0"], settings, workers)
-        names = [STORE, *made.write_table(work.folder), *made.write_outlines(work.folder)]
+        with staged(facts["path"], scratch, stop_if_asked) as path:
+            near = {**facts, "path": path}
+            made = Made(slide, near, segmented, instances, labels, found["0"], settings, workers)
+            names = [STORE, *made.write_table(work.folder), *made.write_outlines(work.folder)]
         area_um2 = (facts["quality"]["tissue_mm2"] or 0) * 1e6
         row = summarize(
             instances.area_px, instances.class_of, settings["classes"],

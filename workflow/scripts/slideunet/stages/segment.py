@@ -3,7 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from slideunet.geometry import Window
 from slideunet.job import stop_if_asked
 from slideunet.model import Description
 from slideunet.readers.files import slide_files
+from slideunet.scratch import staged
 from slideunet.segmentation import Request, segment_slide
 from slideunet.shard_store import NAME, ShardStore
 from slideunet.slide_file import load_slide
@@ -42,6 +44,7 @@ def segment(
     gpus: int = 0,
     mem_mb: int | None = None,
     scheduler: str = "",
+    scratch: str = "",
     part_manifests: list[str] | None = None,
 ) -> None:
     """Segment a slide into segmentation.ome.zarr beside the manifest segmentation.json.
@@ -49,6 +52,7 @@ def segment(
     slide : manifest of stage index; models : manifests of stage train (of several: their mean)
     settings : section `segment`; mem_mb : what `tile_px: auto` plans for, segment.mem_mb if None
     scheduler : address of a dask.distributed cluster that computes; "": this process does
+    scratch : folder of this node that the slide is copied to first; "": it is read in place
     part_manifests : of `segment_part`, all n of them: their shards are joined, not computed
 
     The manifest is the same for any number of parts. segmentation.timing.json beside it, not listed
@@ -60,11 +64,17 @@ def segment(
     found: list[dict] = []
 
     def build(work: Work) -> tuple[list[str], dict]:
-        request = _request(work, slide, models, settings["segment"], gpus, mem_mb, scheduler)
-        if part_manifests:
-            joined = ShardStore(work.folder, request.settings["shard_px"], request.settings["ngff"])
-            request = replace(request, run=parts.adopt(joined, part_manifests))
-        facts, own = segment_slide(request, work.folder)
+        near = "" if part_manifests or scheduler else scratch  # others read it, or nobody
+        with _opened(slide, near) as seen:
+            request = _request(
+                work, seen, slide, models, settings["segment"], gpus, mem_mb, scheduler
+            )
+            if part_manifests:
+                joined = ShardStore(
+                    work.folder, request.settings["shard_px"], request.settings["ngff"]
+                )
+                request = replace(request, run=parts.adopt(joined, part_manifests))
+            facts, own = segment_slide(request, work.folder)
         found.append(own)
         return [NAME], facts
 
@@ -89,6 +99,7 @@ def segment_part(
     gpus: int = 0,
     mem_mb: int | None = None,
     scheduler: str = "",
+    scratch: str = "",
 ) -> None:
     """Compute part `part` (from 1) of `n_parts` of a slide: rows of shards, without the pyramid.
 
@@ -99,9 +110,12 @@ def segment_part(
     found: list[dict] = []
 
     def build(work: Work) -> tuple[list[str], dict]:
-        request = _request(work, slide, models, settings["segment"], gpus, mem_mb, scheduler)
         rows = part - 1, n_parts
-        facts, own = segment_slide(replace(request, part=rows, name=name), work.folder)
+        with _opened(slide, "" if scheduler else scratch) as seen:
+            request = _request(
+                work, seen, slide, models, settings["segment"], gpus, mem_mb, scheduler
+            )
+            facts, own = segment_slide(replace(request, part=rows, name=name), work.folder)
         found.append(own)
         written = ShardStore(
             work.folder, request.settings["shard_px"], request.settings["ngff"], name
@@ -125,13 +139,20 @@ def _places(
     return os.path.abspath(slide), [os.path.abspath(m) for m in models], os.path.abspath(manifest)
 
 
-def _request(
-    work: Work, slide: str, models: list[str], settings: dict, gpus: int, mem_mb: int | None,
-    scheduler: str,
-) -> Request:  # fmt: skip
-    """Everything about the slide and the models, checked."""
+@contextmanager
+def _opened(slide: str, scratch: str) -> Iterator[dict]:
+    """The slide's facts, checked; `path` is that of its copy on this node, where one is wanted."""
     facts = load_slide(slide)
     check_unchanged(facts)
+    with staged(facts["path"], scratch, stop_if_asked) as path:
+        yield {**facts, "path": path}
+
+
+def _request(
+    work: Work, facts: dict, slide: str, models: list[str], settings: dict, gpus: int,
+    mem_mb: int | None, scheduler: str,
+) -> Request:  # fmt: skip
+    """Everything about the slide (`facts`) and the models, checked."""
     descriptions = [model.load(path)[1] for path in models]
     first = descriptions[0]
     check_ensemble(models, descriptions)
