@@ -29,16 +29,21 @@ SETTINGS = {
     },
     "train": {
         "steps": 60, "batch": 1, "input_px": 44, "optimiser": "adamw", "learning_rate": 0.01,
-        "momentum": 0.99, "weight_decay": 0, "schedule": "cosine", "warmup_steps": 0, "flat": 0,
+        "momentum": 0.99, "weight_decay": 0, "schedule": "cosine", "warmup_steps": 0,
+        "flat": 0, "border_factor": 1, "processes": 1,
         "gradient_clip_norm": 1, "average_decay": 0.9, "precision": "float32", "seed": 1,
         "threads": 1, "checkpoint_every_steps": 20, "validate_every_steps": 30, "keep": "last",
     },
 }  # fmt: skip
 
-EVALUATE = {"evaluate": {"min_area_px": 10, "averaging": "none"}}
+EVALUATE = {
+    "evaluate": {"min_area_px": 10, "averaging": ["none", "all"], "measures": ["precision", "seg"]}
+}
 
 
-def stored(folder: Path, name: str, seed: int, channels: int = 1, mpp_um: float | None = 0.5):
+def stored(folder, name, seed, channels=1, mpp_um=0.5, border=0):
+    folder: Path, name: str, seed: int, channels: int = 1, mpp_um: float | None = 0.5, border=0
+):
     """One image as stages ingest and weights leave it; returns the two manifests."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:60, :72]
@@ -60,7 +65,7 @@ def stored(folder: Path, name: str, seed: int, channels: int = 1, mpp_um: float 
     def weights(work):
         group = create_group(work.folder / f"{name}.zarr")
         write_array(group, "target", classes, "YX")
-        write_array(group, "border", np.zeros(label.shape, np.float32), "YX")
+        write_array(group, "border", np.full(label.shape, border, np.float32), "YX")
         counts = np.bincount(classes.ravel(), minlength=256)[:2]
         return [f"{name}.zarr"], {"counts": counts.tolist()}
 
@@ -152,11 +157,15 @@ def test_evaluation_measures_the_held_out_images(trained, data, tmp_path):
         model=str(trained), images=data["validation_images"], manifest=str(manifest),
         settings=EVALUATE, code={}, gpus=0,
     )  # fmt: skip
-    facts = store.load(manifest)["facts"]
-    assert facts["pooled"] == facts["images"]["t"]
-    assert facts["pooled"]["foreground_iou"] > 0.6  # after 60 steps of a tiny network
-    assert facts["pooled"]["object_f1"] > 0
-    assert facts["pooled"]["objects"] > 0
+    ways = store.load(manifest)["facts"]["averaging"]
+    assert set(ways) == {"none", "all"} and ways["none"] != ways["all"]
+    for facts in ways.values():
+        pooled = facts["pooled"]
+        assert {key: pooled[key] for key in facts["images"]["t"]} == facts["images"]["t"]
+        assert pooled["foreground_iou"] > 0.6  # after 60 steps of a tiny network
+        assert pooled["object_f1"] > 0
+        assert pooled["objects"] > 0
+        assert 0 < pooled["seg"] < 1 and pooled["ap_50"] > 0 and pooled["ap_95"] < 1
     again = tmp_path / "again" / "main.json"
     again.parent.mkdir()
     evaluate(
@@ -221,3 +230,14 @@ def test_an_answer_that_is_not_finite_is_an_error():
 def test_the_table_leaves_out_what_was_not_measured(tmp_path):
     write_table(tmp_path / "t.tsv", [{"step": 1, "loss": 0.5, "learning_rate": 1e-3}])
     assert (tmp_path / "t.tsv").read_text().splitlines()[1] == "1\t0.5\t0.001\t\t"
+
+
+def test_the_border_term_can_be_scaled_and_left_out(tmp_path):
+    manifests = stored(tmp_path, "a", 0, border=3)
+    scaling = train_stage.describe(manifests[:1], SETTINGS).normalisation
+    for factor in (0, 0.5, 1):
+        read = train_stage.read_images(
+            manifests[:1], manifests[1:], scaling, {"border_factor": factor}
+        )
+        assert np.all(read[0].border == 3 * factor)
+        assert read[0].border.dtype == np.float32

@@ -89,7 +89,7 @@ def test_the_run_fails_and_counts(results):
     slide_failures.judge(**paths)
     verdict = (results / "verdict.txt").read_text()
     assert "1 done, 0 failed" in verdict
-    assert "network main: foreground IoU 0.86, object F1 0.7" in verdict
+    assert "network main: foreground IoU 0.860, object F1 0.700" in verdict
     assert "slide good: object F1 0.875" in verdict
 
 

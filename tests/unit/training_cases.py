@@ -21,7 +21,8 @@ def settings(augment=AUGMENTATION, dropout=0.5, **changes):
         "augment": augment,
         "train": {
             "steps": 7, "batch": 1, "input_px": 28, "optimiser": "adamw", "learning_rate": 0.01,
-            "momentum": 0.99, "weight_decay": 0.01, "schedule": "cosine", "warmup_steps": 2, "flat": 0,
+            "momentum": 0.99, "weight_decay": 0.01, "schedule": "cosine", "warmup_steps": 2,
+            "flat": 0, "border_factor": 1,
             "gradient_clip_norm": 1, "average_decay": 0.9, "precision": "float32", "seed": 5,
             "threads": 1, "checkpoint_every_steps": 2, "validate_every_steps": 3,
         } | changes,

@@ -98,6 +98,10 @@ TABLE = {
         configure(classes=["background", "cell"]),
         {"ingest", "weights", *MODEL_RULES},
     ),
+    "config models: groups": (
+        configure(models={"main": {"group": "g", "train_on": ["train"], "test_on": ["test"]}}),
+        {"summary", "verdict"},
+    ),
     "config evaluate": (
         configure(evaluate={"min_area_px": 5}),
         {"evaluate", "summary", "compare", "archive", "verdict"},

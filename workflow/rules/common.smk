@@ -106,6 +106,12 @@ def model_settings(wildcards):
     )
 
 
+def model_groups():
+    """The group of each model: models of one group are repetitions of one thing."""
+    models = config["models"]
+    return settings.in_order({name: models[name].get("group", name) for name in models})
+
+
 def slide_file(wildcards):
     """The slide's file. `ancient`: its size and time stand in `slide_identity`, by value."""
     file = SLIDES[wildcards.slide]["image"]

@@ -1,7 +1,7 @@
 # How good each network is on images that it was not trained on.
 # Needs: RESULTS/models/NAME/train.json; RESULTS/images/ID.json of the model's test_on splits.
 # Makes: RESULTS/evaluation/NAME.json and NAME.png (prediction against truth); summary.tsv, a row
-#        for each model.
+#        for each model; groups.tsv, a row for each group of models (folds, seeds).
 
 
 rule evaluate:
@@ -35,11 +35,12 @@ rule evaluate:
 
 
 rule summary:
-    """One row for each network."""
+    """One row for each network, one for each group of networks."""
     input:
         evaluations=[f"{RESULTS}/evaluation/{model}.json" for model in config["models"]],
     output:
         table=report(f"{RESULTS}/evaluation/summary.tsv", category="Evaluation"),
+        groups=report(f"{RESULTS}/evaluation/groups.tsv", category="Evaluation"),
     log:
         f"{LOGS}/summary/summary.log",
     benchmark:
@@ -50,6 +51,7 @@ rule summary:
         mem_mb=500,
         runtime=10,
     params:
+        settings=model_groups(),
         code=code_of("summary.py"),
     script:
         "../scripts/summary.py"

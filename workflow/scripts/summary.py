@@ -1,4 +1,4 @@
-"""One row for each network."""
+"""One row for each network, one for each group of networks."""
 
 from slideunet.job import job
 from slideunet.stages.summary import summary
@@ -8,4 +8,6 @@ if __name__ == "__main__":
         summary(
             evaluations=list(snakemake.input.evaluations),
             table=snakemake.output.table,
+            groups_table=snakemake.output.groups,
+            groups=snakemake.params.settings,
         )

@@ -115,12 +115,12 @@ def judge(*, archive: str, failures: str, evaluation: str, verdict: str) -> None
         )
     lines = [f"slides:   {done} done, 0 failed"]
     lines += [
-        f"network {row['model']}: foreground IoU {row['foreground_iou']}, object F1 "
-        f"{row['object_f1']} on held-out images"
+        f"network {row['model']}: foreground IoU {float(row['foreground_iou']):.3f}, object F1 "
+        f"{float(row['object_f1']):.3f} on held-out images"
         for row in _table(evaluation)
     ]
     lines += [
-        f"slide {row['slide']}: object F1 {row['object_f1']} against its reference"
+        f"slide {row['slide']}: object F1 {float(row['object_f1']):.3f} against its reference"
         for row in rows
         if row["object_f1"]
     ]

@@ -89,8 +89,8 @@ def assist(
     if gpu:
         torch.cuda.set_device(device)
     train_network(
-        read_images(images, weights, normalisation),
-        read_images(validation_images, validation_weights, normalisation),
+        read_images(images, weights, normalisation, settings["train"]),
+        read_images(validation_images, validation_weights, normalisation, settings["train"]),
         settings=settings,
         class_weights=class_weights(total_counts(weights), resolve(settings["weights"])),
         folder=Path(folder),
@@ -121,8 +121,10 @@ def _run(work: Work, told: dict, device: torch.device, rank: ranks.Ranks) -> Tra
 
     try:
         trained = train_network(
-            read_images(told["images"], told["weights"], scaling),
-            read_images(told["validation_images"], told["validation_weights"], scaling),
+            read_images(told["images"], told["weights"], scaling, settings["train"]),
+            read_images(
+                told["validation_images"], told["validation_weights"], scaling, settings["train"]
+            ),
             settings=settings,
             class_weights=class_weights(counts, resolve(settings["weights"])),
             folder=work.folder,
@@ -190,8 +192,10 @@ def describe(images: list[str], settings: dict) -> model.Description:
     )
 
 
-def read_images(images: list[str], weights: list[str], normalisation: dict) -> list[AnnotatedImage]:
-    """The stored images, scaled, with their targets and border terms."""
+def read_images(
+    images: list[str], weights: list[str], normalisation: dict, train: dict
+) -> list[AnnotatedImage]:
+    """The stored images, scaled, with their targets and border terms times train.border_factor."""
     read = []
     for image, maps, pixels in zip(images, weights, _pixels(images), strict=True):
         load(maps)
@@ -202,7 +206,7 @@ def read_images(images: list[str], weights: list[str], normalisation: dict) -> l
                 name=Path(image).stem,
                 image=normalise.scale(pixels, scaling),
                 target=group["target"][...],
-                border=group["border"][...],
+                border=group["border"][...] * np.float32(train["border_factor"]),
             )
         )
     return read
