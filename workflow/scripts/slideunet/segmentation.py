@@ -223,7 +223,8 @@ def _execute(request: Request, plan: Plan, done: set[Shard]) -> dict:
     devices = plan.slots
     started = time.perf_counter()
     if request.scheduler:
-        bar = Progress(len(done), len(done) + len(missing), "shards")
+        there = sum(shard.level == 0 for shard in done)
+        bar = Progress(there, there + len(missing), "shards")
         devices *= run_cluster(plan, targets, request.scheduler, request.stop, bar.show)
     else:
         bar = Progress(0, _count_tiles(plan, engine.depth, missing), "tiles")
