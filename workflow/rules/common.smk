@@ -151,6 +151,13 @@ def slide_manifests(name):
     return [f"{RESULTS}/slides/{slide}/{name}.json" for slide in sorted(SLIDES)]
 
 
+def parts_of(wildcards):
+    """Manifests of the parts of a slide; none for a slide in one piece."""
+    count = int(SLIDES[wildcards.slide].get("parts", config["segment"]["parts"]))
+    folder = f"{RESULTS}/slides/{wildcards.slide}/parts"
+    return [f"{folder}/{part}-of-{count}.json" for part in range(1, count + 1) if count > 1]
+
+
 def reference_label(wildcards):
     """The reference label image that the slide table names for one slide."""
     return SLIDES[wildcards.slide]["label"]

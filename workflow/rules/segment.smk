@@ -7,13 +7,6 @@
 #        of shards of one part; the files of the joined store are further names of the same bytes.
 
 
-def parts_of(wildcards):
-    """Manifests of the parts of a slide; none for a slide in one piece."""
-    count = int(SLIDES[wildcards.slide].get("parts", config["segment"]["parts"]))
-    folder = f"{RESULTS}/slides/{wildcards.slide}/parts"
-    return [f"{folder}/{part}-of-{count}.json" for part in range(1, count + 1) if count > 1]
-
-
 # How a result is computed changes no byte of it: not among the settings, which rerun what they shape.
 SEGMENT_SETTINGS = settings.without(config_of("segment"), "segment", ("parts", "scheduler"))
 
@@ -66,10 +59,10 @@ rule segment_part:
         f"{LOGS}/segment_part/{{slide}}-{{part}}-of-{{parts}}.log",
     benchmark:
         f"{BENCHMARKS}/segment_part/{{slide}}-{{part}}-of-{{parts}}.tsv"
+    priority: slide_priority
     conda:
         ENVIRONMENT
     threads: config["segment"]["threads"]
-    priority: slide_priority
     resources:
         gpu=GPUS,
         mem_mb=lambda wildcards, attempt: config["segment"]["mem_mb"] * attempt,
