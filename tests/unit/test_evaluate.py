@@ -42,8 +42,6 @@ EVALUATE = {
 
 
 def stored(folder, name, seed, channels=1, mpp_um=0.5, border=0):
-    folder: Path, name: str, seed: int, channels: int = 1, mpp_um: float | None = 0.5, border=0
-):
     """One image as stages ingest and weights leave it; returns the two manifests."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:60, :72]
