@@ -104,6 +104,17 @@ def test_channels_equal_regionprops_for_any_block_size(dtype):
         same_bytes(measure(labels, instances, block_px, sources=sources), found)
 
 
+@pytest.mark.parametrize("first_id", [65_530, 2**24 - 3, 2**31 - 2, 2**32 - 3, 2**53 + 1])
+def test_no_number_is_too_large(first_id):
+    classes = blobs(3, (40, 40))
+    _, labels = label(classes)
+    wanted = measure(labels, label(classes)[0])
+    instances, labels = label(classes, Rules(first_id=first_id))
+    found = measure(labels, instances, 16)
+    assert found["id"].tolist() == [int(n) + first_id - 1 for n in wanted["id"]]
+    same_bytes({**found, "id": 0 * wanted["id"]}, {**wanted, "id": 0 * wanted["id"]})
+
+
 def test_probabilities_and_their_entropy():
     classes = blobs(2, (40, 45), 2)
     instances, labels = label(classes)

@@ -1,6 +1,5 @@
 """Segmentation of one slide, whole or in parts."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -21,10 +20,10 @@ from slideunet.scratch import staged
 from slideunet.segmentation import Request, segment_slide
 from slideunet.shard_store import NAME, ShardStore
 from slideunet.slide_file import load_slide
+from slideunet.slide_overview import load_tissue
 from slideunet.slide_source import open_source, scale_of_facts
 from slideunet.store import Work, make
 from slideunet.tissue import Tissue
-from slideunet.tissue_outlines import from_geojson
 
 log = logging.getLogger("unet-slides")
 
@@ -253,14 +252,14 @@ def scaling_of(description: Description, intensity: dict, path: str) -> dict:
 
 @dataclass(frozen=True)
 class HasTissue:
-    """Whether a window, in pixels of the models' size, touches tissue. None: there is none."""
+    """Whether a window, in pixels of the models' size, touches tissue."""
 
-    tissue: Tissue | None
+    tissue: Tissue
     scale_yx: tuple[float, float]
 
     def __call__(self, window: Window) -> bool:
         y, x = self.scale_yx
-        return self.tissue is not None and self.tissue.tissue_in(
+        return self.tissue.tissue_in(
             window.y * y, window.x * x, window.height * y, window.width * x
         )
 
@@ -269,13 +268,5 @@ def tissue_of(
     slide: str, facts: dict, scale_yx: tuple[float, float]
 ) -> Callable[[Window], bool] | None:
     """Where there is tissue, from tissue.geojson beside the slide's manifest; None: everywhere."""
-    if facts["tissue"]["source"] == "all":
-        return None
-    outlines = store.beside(slide, "tissue.geojson")
-    if not json.loads(outlines.read_bytes())["features"]:
-        return HasTissue(None, scale_yx)
-    thumbnail = facts["thumbnail"]
-    shape = thumbnail["height"], thumbnail["width"]
-    return HasTissue(
-        from_geojson(os.fspath(outlines), shape, tuple(thumbnail["scale_yx"])), scale_yx
-    )
+    tissue = load_tissue(slide, facts)
+    return None if tissue is None else HasTissue(tissue, scale_yx)
