@@ -7,11 +7,6 @@
 #        RESULTS/slides/ID/accuracy.json where the slide table names a reference label image.
 
 
-def object_settings():
-    """Section objects, but for the threads: they change no byte, so no rerun either."""
-    return {key: value for key, value in config["objects"].items() if key != "threads"}
-
-
 rule objects:
     """Number the objects of one slide, measure and outline them."""
     input:
