@@ -6,7 +6,7 @@ Imported by the Snakefile side: no numpy, no torch.
 import difflib
 
 from slideunet.errors import UserError
-from slideunet.geometry import check_tile_px, output_px
+from slideunet.geometry import check_tile_px, grid_px, output_px
 
 
 def check_config(config: dict, schema: dict) -> None:
@@ -35,9 +35,16 @@ def check_sizes(config: dict) -> None:
     """Raise UserError where a tile size does not fit the depth of a network that uses it."""
     for name in config["models"]:
         model = model_settings(config, name)
-        depth = model["network"]["depth"]
+        depth, side = model["network"]["depth"], model["train"]["input_px"]
+        if model["network"].get("padded"):
+            if side % grid_px(depth):
+                raise UserError(
+                    f"config: train.input_px of model {name}: a padded network of depth {depth} "
+                    f"takes multiples of {grid_px(depth)} px, not {side}"
+                )
+            continue
         try:
-            output_px(model["train"]["input_px"], depth)
+            output_px(side, depth)
         except ValueError as error:
             raise UserError(f"config: train.input_px of model {name}: {error}") from None
         batch, processes = model["train"]["batch"], model["train"]["processes"]
