@@ -3,8 +3,12 @@
     python tests/bench/bench_dag.py                    # 100, 1,000 and 10,000 slides
     python tests/bench/bench_dag.py --slides 300       # a quick look
 
+    python tests/bench/bench_dag.py --ready 1000 16000 # choosing among so many ready jobs
+
 Slides are empty but for a byte: none is opened while a night is planned. CPU-seconds (user and
 system) and peak memory are those of Snakemake's process; what a slide adds stands beside it.
+--ready asks Snakemake's greedy scheduler for 2 and for 100 of made-up jobs at a time, with all of
+them shown to it and with the 200 of highest priority, as this workflow does.
 """
 
 import argparse
@@ -13,9 +17,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
+sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 CONFIG = "slides: slides\n"
 
 
@@ -59,11 +66,45 @@ def measure(slides: int) -> tuple[float, float, int]:
         return cpu_s, peak_mb, int(jobs[0]) if jobs else 0
 
 
+@dataclass(frozen=True)
+class Job:
+    """What the scheduler looks at."""
+
+    priority: int
+    name: str = "segment"
+    input: tuple = ()
+    scheduler_resources: dict = field(default_factory=lambda: {"_cores": 1}, hash=False)
+
+
+def choose(ready: int) -> None:
+    """Print jobs per CPU-second that the greedy scheduler chooses among so many."""
+    from slideunet.longest_first import first_of_each
+    from snakemake.scheduling.greedy import Scheduler, SchedulerSettings
+
+    scheduler = Scheduler.__new__(Scheduler)
+    scheduler.settings = SchedulerSettings()
+    jobs = {Job(number) for number in range(ready)}
+    for shown in (ready, 200):
+        for free in (2, 100):
+            started = time.process_time()
+            chosen = scheduler.select_jobs(
+                list(first_of_each(jobs, shown)), [], {"_cores": free}, {}
+            )
+            rate = len(chosen) / (time.process_time() - started)
+            print(f"{ready:>8} {min(shown, ready):>8} {free:>8} {rate:>10.0f}", flush=True)
+
+
 def main() -> None:
     """Print a row for each number of slides."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slides", type=int, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--ready", type=int, nargs="+")
     options = parser.parse_args()
+    if options.ready:
+        print(f"{'ready':>8} {'shown':>8} {'at once':>8} {'jobs/CPU-s':>10}")
+        for ready in options.ready:
+            choose(ready)
+        return
     start_s, start_mb, _ = measure(1)
     print(f"{'slides':>8} {'jobs':>8} {'CPU-s':>8} {'MB':>8} {'ms/slide':>9} {'KB/slide':>9}")
     for slides in options.slides:

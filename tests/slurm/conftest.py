@@ -186,6 +186,15 @@ def expected(local_run) -> dict[str, bytes]:
     return Project(local_run).results()
 
 
+@pytest.fixture
+def demo(project, tmp_path, cluster) -> Iterator[SlurmProject]:
+    """The demo as it comes, nothing run."""
+    made = make_project(project, tmp_path / "demo")
+    (made.folder / "small.yaml").write_text("{}")
+    (made.folder / "resources").symlink_to(project / "resources")
+    yield from _closing(SlurmProject(made.folder, cluster))
+
+
 def _closing(project: SlurmProject) -> Iterator[SlurmProject]:
     try:
         yield project

@@ -1,7 +1,9 @@
 """The Slurm profile as shipped: the same results as on one machine, what was asked, who pays."""
 
 import csv
+import shutil
 
+import pytest
 import tifffile
 from small_project import nuclei
 
@@ -46,6 +48,18 @@ def test_same_bytes_as_on_one_machine(fresh, expected):
     assert (packed["MinMemoryNode"], minutes(packed["TimeLimit"])) == ("6000M", 51)
     assert packed["CPUs/Task"] == "2"
     assert not list((fresh.folder / ".snakemake" / "slurm_logs").rglob("*.log")), "all succeeded"
+
+
+@pytest.mark.faults
+def test_the_demo_has_the_same_bytes_as_on_one_machine(demo):
+    """`make demo` as a newcomer runs it, and by the profile as shipped."""
+    demo.snakemake()
+    expected = demo.results()
+    demo.remove("*")
+    shutil.rmtree(demo.folder / ".snakemake")
+    demo.start(plain=True).wait(1500)
+    assert demo.results() == expected
+    assert {job["Partition"] for job in demo.cluster.jobs_of("train")} == {"gpu"}
 
 
 def test_slurm_s_refusal_is_one_line_before_the_first_job(fresh):

@@ -1,5 +1,6 @@
 """A growing archive: what the next call does, in which order, and why it says it does it."""
 
+import base64
 import re
 import subprocess
 import sys
@@ -67,8 +68,16 @@ def test_large_slides_come_first(finished_project, tmp_path):
         path = finished_project.folder / "raw" / f"{name}.ome.tif"
         tifffile.imwrite(path, nuclei(side, side, 5)[0], tile=(128, 128))
     finished_project.configure(slides="raw/[abc].ome.tif")
-    done = finished_project.snakemake("--cores", "1", "--until", "index")
-    assert re.findall(r"output: results/slides/(\w)/slide.json", done.stdout) == ["b", "c", "a"]
+    done = finished_project.snakemake("--cores", "1", "--until", "segment")
+    made = re.findall(r"output: results/slides/(\w)/(slide|segmentation).json", done.stdout)
+    assert [f"{stage} of {slide}" for slide, stage in made] == [
+        "slide of b",
+        "segmentation of b",
+        "slide of c",
+        "segmentation of c",
+        "slide of a",
+        "segmentation of a",
+    ]
 
 
 def test_stages_in_turn_end_where_nothing_changed(finished_project):
@@ -123,3 +132,43 @@ def test_explain_says_why(finished_project, change, line):
     printed = run(finished_project, "explain.py")
     assert line in printed
     assert "overlay one: it follows" in printed or "one" not in line
+
+
+def test_an_archive_in_parts_ends_in_one_table(finished_project):
+    """Each part is a run over the same results; the table of all needs no plan of all."""
+    table = finished_project.folder / "results" / "archive.tsv"
+    whole = table.read_bytes()
+    table.unlink()
+    part = ("--until", "overlay", "compare", "train")
+    finished_project.configure(slides="raw/two*.ome.tif")
+    finished_project.snakemake(*part)
+    assert not table.exists()
+    command = [sys.executable, "workflow/collect.py", "results"]
+    done = subprocess.run(
+        command, cwd=finished_project.folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = table.read_bytes().splitlines()
+    assert lines[:2] == whole.splitlines()
+    assert lines[2].startswith(b"two\tdone")
+    assert len(lines) == 3
+
+
+def test_the_files_of_a_slide_are_bounded(finished_project):
+    """What docs/scale.md counts with. Those of the Zarr stores grow with the slide (test_ngff)."""
+    results = finished_project.folder / "results"
+    slide = results / "slides" / "one"
+    beside = [
+        path
+        for path in slide.rglob("*")
+        if path.is_file() and not any(name.endswith(".zarr") for name in path.parts)
+    ]
+    assert len(beside) <= 19, sorted(beside)
+    told = [*results.glob("logs/*/one.log"), *results.glob("benchmarks/*/one.tsv")]
+    assert len(told) == 2 * len(PER_SLIDE)
+    noted = [
+        base64.b64decode(path.name.replace("@", "")).decode()
+        for path in (finished_project.folder / ".snakemake" / "metadata").rglob("*")
+        if path.is_file()
+    ]
+    assert len([name for name in noted if name.startswith("results/slides/one/")]) == 6, noted
