@@ -86,6 +86,12 @@ def test_limits_as_sinfo_prints_them(tmp_path, monkeypatch, printed, limits):
     assert slurm_executor.partition_limits("main") == limits
 
 
+def test_a_job_s_snakemake_takes_no_more_cpus_than_the_job_has(monkeypatch):
+    monkeypatch.setattr(slurm_executor, "partition_limits", lambda partition: (None, None, 2))
+    assert slurm_executor.own_cores("--cores all -x", 1, "") == "--cores 1 -x"
+    assert slurm_executor.own_cores("--cores 'all' -x", 4, "main") == "--cores 2 -x"
+
+
 def test_the_plugin_still_has_what_is_replaced():
     """A new version of the plugin must be looked at before it is taken."""
     plugin = pytest.importorskip("snakemake_executor_plugin_slurm")

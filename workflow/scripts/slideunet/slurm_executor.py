@@ -132,11 +132,7 @@ def install(executor: object) -> None:
         submit(job)
 
     def get_job_args(job: object) -> str:
-        # not all CPUs of the node, of which the job may have a few
-        most = partition_limits(job.resources.get("slurm_partition") or None)[2] or job.threads
-        return re.sub(
-            r"--cores '?all'?", f"--cores {max(1, min(job.threads, most))}", arguments(job)
-        )
+        return own_cores(arguments(job), job.threads, job.resources.get("slurm_partition"))
 
     def report_job_error(job_info: object, msg: str | None = None, **more: object) -> None:
         if msg and job_info.job.is_group():
@@ -155,6 +151,12 @@ def install(executor: object) -> None:
     executor.report_job_error = report_job_error
     executor.get_job_args = get_job_args
     executor.additional_general_args = lambda: "--executor local"
+
+
+def own_cores(arguments: str, threads: int, partition: str | None) -> str:
+    """Arguments of the Snakemake in a job: not all CPUs of the node, of which it may have a few."""
+    most = partition_limits(partition or None)[2] or threads
+    return re.sub(r"--cores '?all'?", f"--cores {max(1, min(threads, most))}", arguments)
 
 
 def cancel_stuck(reasons: dict[str, str], logger: object) -> None:
