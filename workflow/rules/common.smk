@@ -117,6 +117,16 @@ def model_groups():
     return settings.in_order({name: models[name].get("group", name) for name in models})
 
 
+def train_processes(wildcards):
+    """How many processes, each with a GPU where there are any, share one training."""
+    return model_settings(wildcards)["train"]["processes"]
+
+
+def train_threads(wildcards):
+    """CPU threads of each."""
+    return model_settings(wildcards)["train"]["threads"]
+
+
 def slide_file(wildcards):
     """The slide's file. `ancient`: its size and time stand in `slide_identity`, by value."""
     file = SLIDES[wildcards.slide]["image"]

@@ -4,16 +4,6 @@
 #        model.json (the model card) and events/ (TensorBoard).
 
 
-def train_processes(wildcards):
-    """How many processes, each with a GPU where there are any, share one training."""
-    return model_settings(wildcards)["train"]["processes"]
-
-
-def train_threads(wildcards):
-    """CPU threads of each."""
-    return model_settings(wildcards)["train"]["threads"]
-
-
 rule train:
     """Train one network; a cut-off training goes on from its last checkpoint."""
     input:

@@ -95,7 +95,6 @@ def install(executor: object) -> None:
     query, age, check = plugin.query_job_status, plugin.get_min_job_age, executor.check_active_jobs
     submit_command = plugin.get_submit_command
     submit, arguments, known_ages = executor.run_job, executor.get_job_args, []
-    report = executor.report_job_error
 
     async def check_active_jobs(active_jobs: list) -> AsyncIterator:
         states.expected = {job.external_jobid for job in active_jobs}
@@ -134,11 +133,6 @@ def install(executor: object) -> None:
     def get_job_args(job: object) -> str:
         return own_cores(arguments(job), job.threads, job.resources.get("slurm_partition"))
 
-    def report_job_error(job_info: object, msg: str | None = None, **more: object) -> None:
-        if msg and job_info.job.is_group():
-            executor.logger.error(f"Job of group {job_info.job.name}: {msg}")
-        report(job_info, msg=msg, **more)
-
     def get_submit_command(*given: object, **named: object) -> str:
         return within_limits(submit_command(*given, **named), partition_limits)
 
@@ -148,9 +142,21 @@ def install(executor: object) -> None:
     plugin.get_min_job_age = get_min_job_age
     executor.check_active_jobs = check_active_jobs
     executor.run_job = run_job
-    executor.report_job_error = report_job_error
+    say_why_groups_are_refused(executor)
     executor.get_job_args = get_job_args
     executor.additional_general_args = lambda: "--executor local"
+
+
+def say_why_groups_are_refused(executor: object) -> None:
+    """Of a packed job Snakemake prints which rules it has, not why Slurm did not take it."""
+    report = executor.report_job_error
+
+    def report_job_error(job_info: object, msg: str | None = None, **more: object) -> None:
+        if msg and job_info.job.is_group():
+            executor.logger.error(f"Job of group {job_info.job.name}: {msg}")
+        report(job_info, msg=msg, **more)
+
+    executor.report_job_error = report_job_error
 
 
 def own_cores(arguments: str, threads: int, partition: str | None) -> str:
