@@ -21,7 +21,7 @@ import torch
 from slideunet.averaging import is_symmetric, mean_over_views
 from slideunet.errors import SlideError
 from slideunet.geometry import Window, bounding, cover, input_window
-from slideunet.network import UNet
+from slideunet.network import DoubleConvolution, UNet
 from slideunet.overlap_tile import prepare, real_window, tile_scores
 from slideunet.pixels import Pixels, as_float, crop_mirrored, kept_dtype
 from slideunet.shard_store import Block
@@ -108,12 +108,12 @@ class Engine:
         the network's scores are not finite.
         """
         seconds, started = Seconds(), time.perf_counter()
-        pixels = self._read(tiles)
+        pixels, finite = self._read(tiles)
         seconds.read = time.perf_counter() - started
         with self._slot(seconds), torch.inference_mode():
             block, scores, done = self._compute(pixels, region, tiles, seconds)
         done()
-        if not np.isfinite(scores.numpy()).all():
+        if not (finite and np.isfinite(scores.numpy()).all()):
             raise SlideError(
                 f"{self.source.path}: the network's scores at y={region.y} x={region.x} are not "
                 "finite: pixels that are NaN or infinite, or numbers beyond float16 (then set "
@@ -128,8 +128,10 @@ class Engine:
             seconds.wait = time.perf_counter() - started
             yield
 
-    def _read(self, tiles: list[Window]) -> Pixels:
-        """The real pixels that the tiles' inputs touch, each read once, and no others."""
+    def _read(self, tiles: list[Window]) -> tuple[Pixels, bool]:
+        """The real pixels that the tiles' inputs touch, each read once, and no others; and whether
+        they are finite.
+        """
         wanted = [real_window(w, self.image_yx) for tile in tiles for w in self.inputs(tile)]
         box = bounding(wanted)
         values = torch.empty(
@@ -137,12 +139,13 @@ class Engine:
             dtype=getattr(torch, kept_dtype(self.source.dtype).name),
             pin_memory=self.device.type == "cuda",
         )
-        into = values.numpy()
+        into, finite = values.numpy(), True
         for window in cover(wanted):
             self.stop()
             pixels = self.source.read(*window)
+            finite = finite and (pixels.dtype.kind != "f" or bool(np.isfinite(pixels).all()))
             into[(slice(None), *window.slices((box.y, box.x)))] = pixels
-        return Pixels(values, box.y, box.x)
+        return Pixels(values, box.y, box.x), finite
 
     def _compute(self, pixels: Pixels, region: Window, tiles: list[Window], seconds: Seconds):
         """Probabilities and classes on their way to the CPU, sums of scores, and what waits."""
@@ -246,5 +249,5 @@ def _to_cpu(values: torch.Tensor) -> torch.Tensor:
 def _stop_between_layers(network: UNet, stop: Callable[[], None]) -> None:
     """A large tile may take a minute on a CPU: a job that is to leave leaves between two layers."""
     for layer in network.modules():
-        if isinstance(layer, torch.nn.Conv2d):
+        if isinstance(layer, DoubleConvolution | torch.nn.ConvTranspose2d):
             layer.register_forward_pre_hook(lambda *_: stop())

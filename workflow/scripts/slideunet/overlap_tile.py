@@ -11,7 +11,7 @@ import torch
 
 from slideunet.averaging import is_symmetric, mean_over_views
 from slideunet.geometry import Window, input_window, tiles
-from slideunet.network import UNet
+from slideunet.network import DoubleConvolution, UNet
 
 ReadWindow = Callable[[int, int, int, int], np.ndarray]  # (y, x, height, width) -> (C, Y, X)
 
@@ -53,8 +53,12 @@ def read_mirrored(read: ReadWindow, image_yx: tuple[int, int], window: Window) -
 def prepare(network: UNet, device: torch.device, precision: torch.dtype) -> UNet:
     """The network as inference wants it: on the device, evaluating, channels last, in `precision`.
 
-    channels_last is the memory order of the fast convolution kernels on CPU and GPU.
+    channels_last is the memory order of the fast convolution kernels on CPU and GPU. On a CPU
+    each convolution takes its ReLU along: NaN in the input is then lost on the way.
     """
+    for block in network.modules():
+        if isinstance(block, DoubleConvolution):
+            block.in_one_pass = True
     return network.to(device, dtype=precision, memory_format=torch.channels_last).eval()
 
 
