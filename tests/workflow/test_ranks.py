@@ -52,7 +52,8 @@ def test_two_processes_equal_one_with_the_same_batch(shared):
 
 
 @pytest.mark.faults
-def test_a_shared_training_that_was_cut_ends_with_the_same_bytes(shared):
+@pytest.mark.parametrize("cut", [signal.SIGKILL, signal.SIGTERM])
+def test_a_shared_training_that_was_cut_ends_with_the_same_bytes(shared, cut):
     shared.snakemake(TRAIN)
     expected = weights_of(shared)
     (shared.folder / TRAIN).unlink()
@@ -67,8 +68,12 @@ def test_a_shared_training_that_was_cut_ends_with_the_same_bytes(shared):
         shared.folder.glob("results/models/main/.train.work-*/checkpoint-*")
     ):
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(process.pid, cut)  # all processes of it, as Slurm does
+    process.wait(60)
+    if cut == signal.SIGTERM:
+        log = (shared.folder / "results/logs/train/main.log").read_text()
+        assert "stopped on request" in log
+        assert "Traceback" not in log
     shared.snakemake(TRAIN)
     assert "going on from step" in (shared.folder / "results/logs/train/main.log").read_text()
     found = weights_of(shared)
