@@ -6,7 +6,7 @@ CORES ?= all
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo explain stages bench-dag bench-objects bench-inference bench-slides bench-gpu test test-slurm test-faults lint format reference lock clean
+.PHONY: help demo explain stages verify bench-dag bench-objects bench-inference bench-slides bench-gpu test test-slurm test-faults lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ explain: $(VENV)/installed  ## Why each job would run: make explain ARGS="--prof
 
 stages: $(VENV)/installed  ## All stages in turn: one that makes the same again ends there (ARGS as above)
 	$(BIN)/python workflow/in_turn.py $(ARGS)
+
+verify: $(VENV)/installed  ## Check all results against their checksums (RESULTS=results ARGS=--repair)
+	@$(BIN)/python workflow/verify.py $(filter --repair,$(ARGS)) $(or $(RESULTS),results)
 
 # Programs that ours are measured against: an environment of their own, which takes all other
 # packages from the product's.

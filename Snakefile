@@ -27,3 +27,5 @@ rule all:
         evaluation=f"{RESULTS}/evaluation/summary.tsv",
         archive=f"{RESULTS}/archive.tsv",
         verdict=f"{RESULTS}/verdict.txt",
+        # by name, so that one that is removed is made anew even where nothing lacks it
+        manifests=all_manifests(),

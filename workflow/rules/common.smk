@@ -173,6 +173,29 @@ def parts_of(wildcards):
     return [f"{folder}/{part}-of-{count}.json" for part in range(1, count + 1) if count > 1]
 
 
+def all_manifests():
+    """The manifest of every artefact that the configuration asks for."""
+    models = [
+        f"{RESULTS}/{manifest}.json"
+        for name in config["models"]
+        for manifest in (f"models/{name}/train", f"evaluation/{name}")
+    ]
+    wanted = {
+        split
+        for model in config["models"].values()
+        for split in (*model["train_on"], *model["test_on"])
+    }
+    images = [
+        f"{RESULTS}/{folder}/{name}.json"
+        for name, row in TRAINING.items()
+        if row.get("split") in wanted
+        for folder in ("images", "weights")
+    ]
+    stages = ("slide", "segmentation", "objects", "overlay")
+    slides = [manifest for stage in stages for manifest in slide_manifests(stage)]
+    return [*images, *models, *slides, *accuracy_manifests()]
+
+
 def reference_label(wildcards):
     """The reference label image that the slide table names for one slide."""
     return SLIDES[wildcards.slide]["label"]
