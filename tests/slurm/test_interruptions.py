@@ -184,8 +184,10 @@ def test_controller_that_lost_its_state(finished, expected):
 
 @pytest.mark.parametrize("rule", ["train"])
 def test_snakemake_killed_then_the_same_command(finished, expected, rule):
-    run, _ = interrupted(finished, rule)
+    run, job = interrupted(finished, rule)
     run.kill()
+    # else it may be done before the next Snakemake is up
+    finished.cluster.run("scontrol", "suspend", job["JobId"])
     again = finished.start(STAGES[rule][0])
     finished_after(finished, expected, again, rule)
     assert "Cancelled 1 jobs that a killed Snakemake had left behind" in again.text
