@@ -103,4 +103,8 @@ def _full_disk(error: OSError) -> str:
     where = error.filename or os.getcwd()
     existing = next((p for p in [Path(where), *Path(where).parents] if p.exists()), Path("."))
     free_mb = shutil.disk_usage(existing).free // 2**20
-    return f"{where}: no space left ({free_mb} MB free there): make room and call again"
+    free_files = os.statvfs(existing).f_favail
+    return (
+        f"{where}: no space left (free there: {free_mb} MB, {free_files} files; your quota may be "
+        "less): make room and call again"
+    )

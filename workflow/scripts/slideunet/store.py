@@ -150,6 +150,10 @@ def make(
             if not slide:
                 raise
             failure = {"stage": kind, "reason": str(error)}
+        except OSError as error:
+            # a write says what went wrong (no space, no quota), not where
+            error.filename = error.filename or str(work.folder)
+            raise
     return work.publish({**content, "status": "failed", "failure": failure}, [])
 
 
