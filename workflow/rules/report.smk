@@ -13,9 +13,7 @@ rule archive:
         overlays=slide_manifests("overlay"),
         accuracies=accuracy_manifests(),
     output:
-        archive=report(
-            f"{RESULTS}/archive.tsv", caption="../report/archive.rst", category="Slides"
-        ),
+        archive=report(f"{RESULTS}/archive.tsv", caption="../report/archive.rst", category="Slides"),
         failures=report(
             f"{RESULTS}/failures.tsv", caption="../report/failures.rst", category="Slides"
         ),
