@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from slideunet.geometry import output_px
+from slideunet.pooling import pooled
 from slideunet.rectified import one_pass, rectified
 
 
@@ -94,7 +95,7 @@ class UNet(nn.Module):
             if level == self.depth - 1:
                 x = self.drop(x)
             skips.append(x)
-            x = nn.functional.max_pool2d(x, 2)  # (B, base * 2^level, Y / 2, X / 2)
+            x = pooled(x)  # (B, base * 2^level, Y / 2, X / 2)
         x = self.drop(self.bottom(x))  # (B, base * 2^depth, Y - 4, X - 4)
         for up, join, skip in zip(
             reversed(self.up), reversed(self.join), reversed(skips), strict=True
