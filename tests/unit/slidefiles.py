@@ -5,7 +5,10 @@ formats' descriptions at openslide.org/formats. The pictures are smooth: JPEG ch
 """
 
 import numpy as np
+import pytest
 import tifffile
+from slideunet.errors import SlideError
+from slideunet.readers.open import open_slide
 
 
 def picture(height, width, seed=0):
@@ -243,3 +246,13 @@ def write_pyramid(path, image, levels=3, tile=(128, 128), shapes=None, **options
                 metadata=None,
                 **options,
             )
+
+
+def refusal(path):
+    """The one line that says why a slide can't be opened or read."""
+    with pytest.raises(SlideError) as caught, open_slide(path) as reader:
+        for level, shape in enumerate(reader.levels):
+            reader.read(level, 0, 0, min(shape.height, 4096), min(shape.width, 4096))
+    line = str(caught.value)
+    assert line.startswith(f"{path}") and "\n" not in line
+    return line.replace(str(path), "")  # the test's name is in the path

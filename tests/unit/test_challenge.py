@@ -11,12 +11,12 @@ from slideunet.metrics import celltracking, isbi
 from slideunet.stages.summary import summary
 
 
-def evaluated(name, ignored=False):
-    """Two cells of 6 x 6, one of them found as it is, the other by its half."""
+def evaluated(name, ignored=False, share=0.5):
+    """Two cells of 6 x 6, one of them found as it is, the other by that share."""
     label = np.zeros((12, 20), np.int32)
     label[2:8, 2:8], label[2:8, 10:16] = 1, 2
     found = label.copy()
-    found[5:, 10:] = 0
+    found[2 + int(6 * share) :, 10:] = 0
     if ignored:
         label[:, 10:] = -1
     truth = np.where(label < 0, 255, label > 0).astype(np.uint8)
@@ -24,11 +24,11 @@ def evaluated(name, ignored=False):
 
 
 def test_measures_are_those_of_the_metrics_over_all_images():
-    images = [evaluated("a"), evaluated("b")]
+    images = [evaluated("a"), evaluated("b", share=1)]
     figures = measure(["seg", "precision", "partitions", "isbi"], images)
-    assert figures["seg"] == celltracking.seg((i.cells, i.labelled) for i in images)[0] == 0.5
-    assert figures["ap_50"] == pytest.approx(1 / 3)  # IoU of 0.5 is no match: one of three
-    assert figures["panoptic_quality"] == pytest.approx(0.5)
+    assert figures["seg"] == celltracking.seg((i.cells, i.labelled) for i in images)[0] == 0.75
+    assert figures["ap_50"] == pytest.approx(3 / 5)  # IoU of 0.5 is no match, on either side
+    assert figures["panoptic_quality"] == pytest.approx(3 / 4)
     assert 0 < figures["adapted_rand_error"] < 1
     assert figures["voi_split_bits"] > 0
     scores = [isbi.section_scores(i.truth > 0, i.foreground) for i in images]

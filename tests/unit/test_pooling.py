@@ -25,7 +25,8 @@ def test_nan_stays():
         assert pooled(x).isnan().tolist() == [[[[False, False], [False, True]]]]
 
 
-def test_learning_goes_back_to_the_largest():
-    x = torch.tensor([[[[1.0, 3.0], [2.0, 0.0]]]], requires_grad=True)
+def test_learning_goes_back_to_one_pixel_as_pytorchs():
+    """Also where several are the largest, as after a ReLU that leaves zeros: not spread on all."""
+    x = torch.tensor([[[[1.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]]]], requires_grad=True)
     pooled(x).sum().backward()
-    assert x.grad.tolist() == [[[[0, 1], [0, 0]]]]
+    assert x.grad.tolist() == [[[[0, 1, 1, 0], [0, 0, 0, 0]]]]

@@ -10,21 +10,12 @@ import slideencodings
 import slidefiles
 import slideformats
 import tifffile
+from slidefiles import refusal
 from slideunet.errors import SlideError
 from slideunet.readers import tiff_check, tiled
 from slideunet.readers.open import open_slide
 
 RGB = slidefiles.picture(200, 300)
-
-
-def refusal(path):
-    """The one line that says why a slide can't be opened or read."""
-    with pytest.raises(SlideError) as caught, open_slide(path) as reader:
-        for level, shape in enumerate(reader.levels):
-            reader.read(level, 0, 0, min(shape.height, 4096), min(shape.width, 4096))
-    line = str(caught.value)
-    assert line.startswith(f"{path}") and "\n" not in line
-    return line.replace(str(path), "")  # the test's name is in the path
 
 
 def tiff(path, image=RGB, **options):

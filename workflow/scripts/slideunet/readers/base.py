@@ -8,13 +8,14 @@ inverted, palettes are expanded. One open reader may be read from several thread
 import errno
 import math
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
 from slideunet.errors import SlideError
 
-# Pixel sizes outside this are mistakes of a file, not of an optic (issue C): a 100x objective with
+# Pixel sizes outside this are mistakes of a file, not of an optic: a 100x objective with
 # a small camera pixel gives 0.03 um, an electron microscope down to about 1 nm.
 MPP_MIN_UM, MPP_MAX_UM = 0.0005, 10.0
 MPP_ANISOTROPY = 0.01
@@ -51,7 +52,7 @@ class BadTileError(SlideError):
         self.window = window
 
 
-class SlideReader:
+class SlideReader(ABC):
     """Base of all readers: a subclass fills the fields and implements `_read` and `_close`.
 
     Fields: `path` (as given), `name` (of the reader), `levels` (largest first), `dtype` (numpy),
@@ -126,11 +127,13 @@ class SlideReader:
     def __exit__(self, *exc) -> None:
         self.close()
 
+    @abstractmethod
     def _read(self, level: int, y: int, x: int, height: int, width: int) -> np.ndarray:
-        raise NotImplementedError
+        """The window (C, height, width) of a level, which lies within it."""
 
+    @abstractmethod
     def _close(self) -> None:
-        raise NotImplementedError
+        """Give the file back."""
 
 
 def aspect_fits(largest: tuple[int, int], shape: tuple[int, int]) -> bool:

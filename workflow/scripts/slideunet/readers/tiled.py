@@ -5,6 +5,7 @@ OpenSlide's regions are cut on a fixed grid. So a window is the same whatever wa
 """
 
 import threading
+from abc import abstractmethod
 from collections import OrderedDict
 
 import numpy as np
@@ -16,7 +17,7 @@ from slideunet.readers.base import SlideReader, machine_failed
 # 256 px, more than any window of an inference tile touches.
 CACHE_BYTES = 64 << 20
 # What may be decoded at once: a strip or a PNG of 128 MB (6600 x 6600 RGB) still opens, and the
-# decoder's own copies stay far below the 1 GB that a file may cost (issue C).
+# decoder's own copies stay far below the 1 GB that a file may cost.
 TILE_BYTES_MAX = 128 << 20
 # No scanner writes a terapixel; a file that says so lies.
 PIXELS_MAX = 10**12
@@ -55,9 +56,9 @@ class TiledReader(SlideReader):
         self.grids: list[tuple[int, int]] = []
         self._cache = TileCache(CACHE_BYTES)
 
+    @abstractmethod
     def _decode(self, level: int, row: int, column: int) -> np.ndarray:
         """Tile (C, h, w) of `dtype`; at the level's far edges it may be whole or cut there."""
-        raise NotImplementedError
 
     def check_sizes(self, file_bytes: int) -> None:
         """Refuse what can't be true or can't be decoded in bounded memory; before any pixel."""
