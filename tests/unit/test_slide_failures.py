@@ -74,7 +74,9 @@ def test_spatial_summary_is_in_the_archive_table(results):
 
 def test_the_run_fails_and_counts(results):
     slide_failures.write_tables(str(results), ["bad", "good"], [])
-    (results / "summary.tsv").write_text("model\tforeground_iou\tobject_f1\nmain\t0.86\t0.7\n")
+    (results / "summary.tsv").write_text(
+        "model\taveraging\tforeground_iou\tobject_f1\nmain\tall\t0.88\t0.8\nmain\tnone\t0.86\t0.7\n"
+    )
     paths = {
         "archive": str(results / "archive.tsv"),
         "failures": str(results / "failures.tsv"),
@@ -90,6 +92,7 @@ def test_the_run_fails_and_counts(results):
     verdict = (results / "verdict.txt").read_text()
     assert "1 done, 0 failed" in verdict
     assert "network main: foreground IoU 0.860, object F1 0.700" in verdict
+    assert "network main (mean over views: all): foreground IoU 0.880" in verdict
     assert "slide good: object F1 0.875" in verdict
 
 

@@ -79,11 +79,6 @@ def demo_settings():
     return settings.in_order({k: v for k, v in config["demo"].items() if k != "wheels"})
 
 
-def object_settings():
-    """Section objects, but for the threads: they change no byte, so no rerun either."""
-    return {key: value for key, value in config["objects"].items() if key != "threads"}
-
-
 def training_files(wildcards):
     """The files of one row of the training table, by column."""
     row = TRAINING[wildcards.image]

@@ -30,7 +30,8 @@ rule objects:
             job_limits.pixels_of(input.slide), job_limits.OBJECTS_PX_PER_S, 20, attempt
         ),
     params:
-        settings=config_of("classes", objects=object_settings()),
+        # the threads change no byte, so no rerun either
+        settings=settings.without(config_of("classes", "objects"), "objects", ("threads",)),
         # a function of the threads, which Snakemake does not compare: it changes no byte
         scratch=lambda wildcards, threads: config["scratch"],
         code=code_of("objects.py"),

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from slideunet.errors import SlideError
-from slideunet.readers.base import SlideReader
+from slideunet.readers.base import Level, SlideReader
 
 # Pixel sizes this close count as equal: a scanner's 0.4990 or 0.5034 is "20x". A network does not
 # notice 2 %, a resampling blurs everything.
@@ -35,17 +35,9 @@ class SlideView:
             raise ValueError(f"scale {scale_yx}: must be above 0")
         self.reader = reader
         self.dtype, self.channels = reader.dtype, reader.channels
-        finer = [
-            index
-            for index, level in enumerate(reader.levels)
-            if level.downsample <= min(scale_yx) * (1 + SAME_SIZE)
-        ]
-        self.level = finer[-1] if finer else 0
+        self.level, self.ratio_yx, self.scale_yx = fit_level(reader.levels, scale_yx)
+        self.identity = self.ratio_yx == (1.0, 1.0)
         source = reader.levels[self.level]
-        ratio = tuple(s / source.downsample for s in scale_yx)
-        self.identity = all(abs(r - 1) <= SAME_SIZE for r in ratio)
-        self.ratio_yx = (1.0, 1.0) if self.identity else ratio
-        self.scale_yx = tuple(r * source.downsample for r in self.ratio_yx)
         self.height = _length(source.height, self.ratio_yx[0])
         self.width = _length(source.width, self.ratio_yx[1])
 
@@ -83,24 +75,51 @@ class SlideView:
         out[...] = np.rint(full) if out.dtype.kind in "iu" else full
 
 
-def view_at(
-    reader: SlideReader,
-    mpp_um: tuple[float, float] | None,
-    target_mpp_um: float | None,
-) -> SlideView:
-    """The slide at a model's pixel size.
+def fit_level(
+    levels: list[Level], scale_yx: tuple[float, float]
+) -> tuple[int, tuple[float, float], tuple[float, float]]:
+    """Where a view at `scale_yx` level-0 pixels per pixel comes from: the coarsest level that is
+    fine enough, pixels of that level per pixel of the view, and the scale as it then is (that of
+    the level itself where it is taken as it is).
+    """
+    finer = [
+        index
+        for index, level in enumerate(levels)
+        if level.downsample <= min(scale_yx) * (1 + SAME_SIZE)
+    ]
+    chosen = finer[-1] if finer else 0
+    downsample = levels[chosen].downsample
+    ratio = tuple(s / downsample for s in scale_yx)
+    if all(abs(r - 1) <= SAME_SIZE for r in ratio):
+        ratio = (1.0, 1.0)
+    return chosen, ratio, tuple(r * downsample for r in ratio)
+
+
+def scale_for(
+    path: str, mpp_um: tuple[float, float] | None, target_mpp_um: float | None
+) -> tuple[float, float]:
+    """Level-0 pixels (y, x) of the slide `path` per pixel of a model of `target_mpp_um`.
 
     `mpp_um`: the slide's (y, x), from its manifest. A model whose pixel size is unknown (None)
     sees the slide unscaled. Raises SlideError where the model has a pixel size and the slide none.
     """
     if target_mpp_um is None:
-        return SlideView(reader, (1.0, 1.0))
+        return (1.0, 1.0)
     if mpp_um is None:
         raise SlideError(
-            f"{reader.path}: has no pixel size, and the model was trained at {target_mpp_um:g} um; "
+            f"{path}: has no pixel size, and the model was trained at {target_mpp_um:g} um; "
             "give it in the table of slides (column mpp_um)"
         )
-    return SlideView(reader, (target_mpp_um / mpp_um[0], target_mpp_um / mpp_um[1]))
+    return (target_mpp_um / mpp_um[0], target_mpp_um / mpp_um[1])
+
+
+def view_at(
+    reader: SlideReader,
+    mpp_um: tuple[float, float] | None,
+    target_mpp_um: float | None,
+) -> SlideView:
+    """The slide at a model's pixel size; the arguments and errors are those of `scale_for`."""
+    return SlideView(reader, scale_for(reader.path, mpp_um, target_mpp_um))
 
 
 def _length(source: int, ratio: float) -> int:

@@ -115,8 +115,8 @@ def judge(*, archive: str, failures: str, evaluation: str, verdict: str) -> None
         )
     lines = [f"slides:   {done} done, 0 failed"]
     lines += [
-        f"network {row['model']}: foreground IoU {float(row['foreground_iou']):.3f}, object F1 "
-        f"{float(row['object_f1']):.3f} on held-out images"
+        f"network {row['model']}{_views(row)}: foreground IoU {float(row['foreground_iou']):.3f}, "
+        f"object F1 {float(row['object_f1']):.3f} on held-out images"
         for row in _table(evaluation)
     ]
     lines += [
@@ -125,6 +125,11 @@ def judge(*, archive: str, failures: str, evaluation: str, verdict: str) -> None
         if row["object_f1"]
     ]
     Path(verdict).write_text("".join(f"{line}\n" for line in lines))
+
+
+def _views(row: dict) -> str:
+    """How an evaluation averaged, where it did."""
+    return "" if row["averaging"] == "none" else f" (mean over views: {row['averaging']})"
 
 
 def _table(path: str) -> list[dict]:

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from slideunet.geometry import Window
-from slideunet.readers.base import Level, SlideReader
+from slideunet.readers.base import Level
 from slideunet.readers.remote import RemoteReader
-from slideunet.resample import SlideView, view_at
+from slideunet.resample import SlideView, fit_level, scale_for, view_at
 
 # Limits of a child: memory as in indexing (index.mem_mb), so that what was indexed is read; wall
 # time of a band of pixels, far beyond what decoding takes, for a file system that hangs.
@@ -90,8 +90,7 @@ def open_source(
 
 
 def scale_of_facts(facts: dict, model_mpp_um: float | None) -> tuple[float, float]:
-    """`SlideSource.scale_yx` from a slide's manifest alone. Raises SlideError as view_at does."""
-    described = SlideReader(facts["path"])
-    described.levels = [Level(**level) for level in facts["levels"]]
+    """`SlideSource.scale_yx` from a slide's manifest alone. Raises SlideError as scale_for does."""
     mpp_um = None if facts["mpp_um"] is None else tuple(facts["mpp_um"])
-    return view_at(described, mpp_um, model_mpp_um).scale_yx
+    scale_yx = scale_for(facts["path"], mpp_um, model_mpp_um)
+    return fit_level([Level(**level) for level in facts["levels"]], scale_yx)[2]
