@@ -6,7 +6,7 @@ CORES ?= all
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo explain stages verify bench-dag bench-objects bench-inference bench-slides bench-gpu test test-slurm test-faults lint format reference lock clean
+.PHONY: help demo explain stages verify bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding test test-slurm test-faults lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,9 @@ bench-slides: $(VENV)/installed-test  ## A gigapixel JPEG slide and a real one t
 
 bench-gpu: $(VENV)/installed  ## Inference on a GPU: latency, share of its matrix rate, how busy it is
 	$(BIN)/python tests/bench/bench_gpu.py $(BENCH)
+
+bench-sliding: $(VENV)/installed  ## One pixel per patch beside the fully convolutional network
+	$(BIN)/python tests/bench/bench_sliding.py $(BENCH)
 
 bench-dag: $(VENV)/installed  ## CPU time and memory of planning 100, 1,000 and 10,000 slides
 	$(BIN)/python tests/bench/bench_dag.py

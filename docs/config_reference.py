@@ -31,7 +31,7 @@ TABLE_HEADS = {
     "training": "The table of annotated images (`training`), a row for each image or region:",
     "slides": "The table of slides (`slides`):",
 }
-ABLATIONS = {"network.padded": False, "network.narrow_expansion": False}
+ABLATIONS = {f"network.{name}": False for name in ("padded", "narrow_expansion", "sliding_window")}
 
 
 def kind_of(rule: dict) -> str:

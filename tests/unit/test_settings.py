@@ -33,7 +33,8 @@ def leaves(properties, path=()):
 
 def test_the_default_configuration_is_complete(config, schema):
     """Every key of the schema but the ablations' stands in config.yaml with its value."""
-    ablations = {("network", "padded"), ("network", "narrow_expansion")}
+    names = ("padded", "narrow_expansion", "sliding_window")
+    ablations = {("network", name) for name in names}
     properties = {
         name: {**rule, **schema["$defs"].get(name, {})}
         for name, rule in schema["properties"].items()
@@ -71,6 +72,13 @@ def set_value(config, path, value):
         (["models", "main", "train_on"], [], r"models.main.train_on: \[\] should be non-empty"),
         (["models", "main", "network"], {"deph": 4}, "did you mean 'depth'"),
         (["models", "main", "network"], {"depth": 5}, "input_px of model main: .*depth 5"),
+        (["models", "main", "network"], {"padded": True}, "takes multiples of 8 px, not 236"),
+        (
+            ["models", "main", "network"],
+            {"sliding_window": True},
+            "takes 89 px and network.depth 3",
+        ),
+        (["train", "processes"], 2, "a batch of 1 has no 2 equal shares"),
         (["classes"], ["one"], "classes"),
         (["results"], "a{b}", "results"),
         (["objects", "connectivity"], 6, "objects.connectivity: 6 is not one of"),
@@ -80,6 +88,15 @@ def test_a_mistake_is_one_line(config, schema, path, value, message):
     with pytest.raises(UserError, match=message) as error:
         check_config(set_value(config, path, value), schema)
     assert "\n" not in str(error.value)
+
+
+def test_a_network_of_patches_segments_no_slides(config, schema):
+    config["models"]["main"]["network"] = {"sliding_window": True}
+    config["train"]["input_px"] = 89
+    with pytest.raises(UserError, match="main classifies one pixel per patch.*take a U-Net"):
+        check_config(config, schema)
+    config["slides"] = ""
+    check_config(config, schema)
 
 
 def test_overrides_of_a_model_reach_only_that_model(config):

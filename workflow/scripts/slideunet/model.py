@@ -134,7 +134,7 @@ def describe(path: Path, content: dict) -> Description:
     _whole(path, "number of classes", len(classes), *LIMITS["classes"])
     if not all(type(name) is str and 0 < len(name) <= 200 for name in classes):
         raise UserError(f"{path}: classes: not a list of names")
-    for key in ("padded", "narrow_expansion"):
+    for key in ("padded", "narrow_expansion", "sliding_window"):
         if type(architecture.get(key, False)) is not bool:
             raise UserError(f"{path}: architecture.{key}: neither true nor false")
     if content.get("mpp_um") is not None:

@@ -14,6 +14,7 @@ from torch import nn
 from slideunet.geometry import output_px
 from slideunet.pooling import pooled
 from slideunet.rectified import one_pass, rectified
+from slideunet.sliding_window import SlidingWindow
 
 
 class DoubleConvolution(nn.Module):
@@ -134,8 +135,10 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def build(settings: dict, channels: int, classes: int) -> UNet:
+def build(settings: dict, channels: int, classes: int) -> UNet | SlidingWindow:
     """The network of a config section `network` or of a model card's `architecture`."""
+    if settings.get("sliding_window", False):
+        return SlidingWindow(channels, classes, settings["base_channels"], settings["dropout"])
     return UNet(
         channels=channels,
         classes=classes,

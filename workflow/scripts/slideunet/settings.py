@@ -35,18 +35,7 @@ def check_sizes(config: dict) -> None:
     """Raise UserError where a tile size does not fit the depth of a network that uses it."""
     for name in config["models"]:
         model = model_settings(config, name)
-        depth, side = model["network"]["depth"], model["train"]["input_px"]
-        if model["network"].get("padded"):
-            if side % grid_px(depth):
-                raise UserError(
-                    f"config: train.input_px of model {name}: a padded network of depth {depth} "
-                    f"takes multiples of {grid_px(depth)} px, not {side}"
-                )
-            continue
-        try:
-            output_px(side, depth)
-        except ValueError as error:
-            raise UserError(f"config: train.input_px of model {name}: {error}") from None
+        _check_input_px(name, model["network"], model["train"]["input_px"])
         batch, processes = model["train"]["batch"], model["train"]["processes"]
         if batch % processes:
             raise UserError(
@@ -59,7 +48,13 @@ def check_sizes(config: dict) -> None:
                 f"config: segment.models: no model is called {name!r}: "
                 f"take of {', '.join(config['models'])}"
             )
-        depth = model_settings(config, name)["network"]["depth"]
+        network = model_settings(config, name)["network"]
+        if network.get("sliding_window") and config["slides"]:
+            raise UserError(
+                f"config: segment.models: {name} classifies one pixel per patch, which is there to "
+                "be compared with; take a U-Net for slides"
+            )
+        depth = network["depth"]
         segment = config["segment"]
         for key in ("tile_px", "chunk_px"):
             if segment[key] != "auto":
@@ -72,6 +67,27 @@ def check_sizes(config: dict) -> None:
                 f"config: segment.shard_px: {segment['shard_px']} is no multiple of "
                 f"segment.chunk_px = {segment['chunk_px']}"
             )
+
+
+def _check_input_px(name: str, network: dict, side: int) -> None:
+    depth, at = network["depth"], f"config: train.input_px of model {name}"
+    if network.get("sliding_window"):
+        if (depth, side) != (3, 89):
+            raise UserError(
+                f"{at}: a network that classifies one pixel per patch takes 89 px and "
+                f"network.depth 3, not {side} px and depth {depth}"
+            )
+    elif network.get("padded"):
+        if side % grid_px(depth):
+            raise UserError(
+                f"{at}: a padded network of depth {depth} takes multiples of {grid_px(depth)} px, "
+                f"not {side}"
+            )
+    else:
+        try:
+            output_px(side, depth)
+        except ValueError as error:
+            raise UserError(f"{at}: {error}") from None
 
 
 def model_settings(config: dict, name: str) -> dict:
