@@ -15,6 +15,7 @@ include: "workflow/rules/ingest.smk"
 include: "workflow/rules/weights.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/preview.smk"
 include: "workflow/rules/segment.smk"
 include: "workflow/rules/objects.smk"
 include: "workflow/rules/report.smk"
@@ -25,6 +26,7 @@ rule all:
     default_target: True
     input:
         evaluation=f"{RESULTS}/evaluation/summary.tsv",
+        preview=[f"{RESULTS}/evaluation/unlabelled.json"] if UNLABELLED else [],
         archive=f"{RESULTS}/archive.tsv",
         verdict=f"{RESULTS}/verdict.txt",
         # by name, so that one that is removed is made anew even where nothing lacks it

@@ -29,6 +29,7 @@ that begin with `#` are passed over. Paths may begin with an environment variabl
 """
 TABLE_HEADS = {
     "training": "The table of annotated images (`training`), a row for each image or region:",
+    "unlabelled": "The table of images without truth (`unlabelled`):",
     "slides": "The table of slides (`slides`):",
 }
 ABLATIONS = {f"network.{name}": False for name in ("padded", "narrow_expansion", "sliding_window")}

@@ -35,6 +35,16 @@ def test_configuration_is_allowed(project, name):
     assert "main" not in config["models"] or name == "monuseg"
 
 
+def test_unlabelled_sections_are_those_of_the_test_volume(project, monkeypatch, tmp_path):
+    (tmp_path / "isbi2012").mkdir()
+    (tmp_path / "isbi2012" / "test-volume.tif").touch()
+    monkeypatch.setenv("UNET_SLIDES_DATA", str(tmp_path))
+    rows = tables.read_training(
+        str(project / EXPERIMENTS / "em_test.tsv"), schema(project, "unlabelled")
+    )
+    assert [row["page"] for row in rows.values()] == [str(page) for page in range(30)]
+
+
 def test_nested_parts_hold_1_2_5_10_24_sections(project):
     with open(project / EXPERIMENTS / "em_few.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))

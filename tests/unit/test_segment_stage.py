@@ -10,13 +10,14 @@ import tifffile
 import zarr
 from memory_slide import digest, network, whole_of_scaled
 from scipy import ndimage
-from slideunet import model, slide_source, store
+from slideunet import slide_source, store
 from slideunet.errors import UserError
 from slideunet.readers.open import open_slide
 from slideunet.resample import view_at
 from slideunet.stages.index import index
 from slideunet.stages.segment import segment, segment_part
 from slideunet.store import find_damage
+from stored_model import write_model
 
 SETTINGS = {
     "segment": {
@@ -30,7 +31,6 @@ INDEX = {
     "mpp_um": None,
 }
 MPP_UM = 0.5
-ARCHITECTURE = {"depth": 2, "base_channels": 4, "dropout": 0.5}
 
 
 def write_slide(path: Path, bad: bool = False) -> None:
@@ -51,29 +51,6 @@ def write_slide(path: Path, bad: bool = False) -> None:
         with open(path, "r+b") as file:
             file.seek(offset)
             file.write(b"\xff" * size)
-
-
-def write_model(folder: Path, seed: int = 0, **changed) -> str:
-    """A manifest as stage train leaves it, of a random network of depth 2."""
-    folder.mkdir(exist_ok=True)
-    values = {
-        "architecture": ARCHITECTURE,
-        "channels": 1,
-        "classes": ["background", "nucleus"],
-        "normalisation": INDEX["intensity"],
-        "mpp_um": 1.0,
-        **changed,
-    }
-    description = model.Description(**values)
-
-    def build(work):
-        made = network(2, values["channels"], len(values["classes"]), seed)
-        model.save_weights(work.folder / model.WEIGHTS, made.state_dict())
-        return [model.WEIGHTS], description.as_json()
-
-    manifest = folder / "train.json"
-    store.make(manifest, build, kind="train", settings={}, code={}, inputs={})
-    return str(manifest)
 
 
 @pytest.fixture(scope="module")

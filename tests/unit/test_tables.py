@@ -65,7 +65,7 @@ def test_text_stays_text(table, schemas):
         ("id\timage\tlabel\tmpp_um\nx\tDIR/a.tif\tDIR/b.xml\tnan\n", "mpp_um 'nan'"),
         ("id\timage\tlabel\tregion\nx\tDIR/a.tif\tDIR/b.xml\t1,2,3\n", "y,x,height,width"),
         ("id\timage\tlabel\nx\tDIR/a.tif\tDIR/b.xml\tmore\n", "4 cells, but the header has 3"),
-        ("id\timage\tlabel\n", "no training image"),
+        ("id\timage\tlabel\n", "no image in it"),
         ("", "empty"),
     ],
 )

@@ -41,6 +41,11 @@ try:
         if config["slides"]
         else ({}, [])
     )
+    UNLABELLED = (
+        tables.read_training(config["unlabelled"], schema("unlabelled"))
+        if config["unlabelled"]
+        else {}
+    )
     settings.check_splits(config, TRAINING)
 except UserError as error:
     raise WorkflowError(str(error))

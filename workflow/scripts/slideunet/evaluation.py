@@ -9,13 +9,11 @@ from scipy import ndimage
 from slideunet.errors import UserError
 from slideunet.metrics.objects import ObjectCounts, object_counts
 from slideunet.metrics.pixels import class_dice, class_iou, confusion, wrong_share
-from slideunet.pictures import overlay, shrunk, to_rgb
+from slideunet.picture_grid import draw_grid
+from slideunet.pictures import overlay, to_rgb
 
 IGNORE_CLASS = 255  # pixels that nobody annotated
-# The picture shows this many images, each shrunk to so many pixels: about as many as a panel of
-# PANEL_INCHES has at DOTS_PER_INCH, so that no outline of one pixel gets lost.
-SHOWN, SHOWN_PX = 4, 520
-PANEL_INCHES, DOTS_PER_INCH = 4.4, 130
+SHOWN = 4  # images in the picture
 
 
 @dataclass(frozen=True)
@@ -102,23 +100,12 @@ class Shown:
 
 def draw(path: Path, shown: list[Shown]) -> None:
     """Image, truth and prediction side by side, a row for each of the first images, as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    shown = shown[:SHOWN]
-    heights = [PANEL_INCHES * row.pixels.shape[1] / row.pixels.shape[2] + 0.4 for row in shown]
-    size = 3 * PANEL_INCHES, sum(heights)
-    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
-    grid = figure.subplots(len(shown), 3, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for axes, row in zip(grid, shown, strict=True):
+    rows = []
+    for row in shown[:SHOWN]:
         rgb = to_rgb(row.pixels)
         unknown = np.where(row.label < 0, -1, row.labelled)  # dimmed, as in the truth
         iou, f1 = row.measures["foreground_iou"], row.measures["object_f1"]
         titles = (row.name, "truth", f"prediction: IoU {iou:.3f}, object F1 {f1:.3f}")
         pictures = (rgb, overlay(rgb, row.label), overlay(rgb, unknown))
-        for axis, picture, title in zip(axes, pictures, titles, strict=True):
-            axis.imshow(shrunk(picture, SHOWN_PX), interpolation="nearest")
-            axis.set_title(title, fontsize=10)
-            axis.axis("off")
-    # Without the version of matplotlib: equal pictures give equal bytes.
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+        rows.append(list(zip(titles, pictures, strict=True)))
+    draw_grid(path, rows)

@@ -18,7 +18,7 @@ PATHS = ("image", "label", "ignore", "annotated", "silver", "tissue")
 
 
 def read_training(path: str, schema: dict, made: Container[str] = ()) -> dict[str, dict]:
-    """id -> row of `training.tsv`, in the table's order; empty cells are left out.
+    """id -> row of `training.tsv` or `unlabelled`, in the table's order; empty cells are left out.
 
     `schema` is that of a row (workflow/schemas). `made` holds paths that a rule of the workflow
     makes: they need not exist yet. Raises UserError, naming file and line, for a bad table: a
@@ -31,7 +31,7 @@ def read_training(path: str, schema: dict, made: Container[str] = ()) -> dict[st
             raise UserError(f"{path}: line {line}: {problem}")
         rows[row["id"]] = row
     if not rows:
-        raise UserError(f"{path}: no training image in it: add at least one row")
+        raise UserError(f"{path}: no image in it: add at least one row")
     return rows
 
 

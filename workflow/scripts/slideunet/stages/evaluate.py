@@ -6,16 +6,15 @@ import numpy as np
 import torch
 
 from slideunet import model as models
-from slideunet import normalise, store
+from slideunet import store
 from slideunet.arrays import open_group
 from slideunet.challenge import Evaluated, measure
 from slideunet.device import choose_device
-from slideunet.errors import UserError
+from slideunet.ensemble import predict
 from slideunet.evaluation import Counted, Shown, components, count, draw, pool
 from slideunet.network import UNet
 from slideunet.overlap_tile import prepare
 from slideunet.store import Work, make
-from slideunet.whole_image import predict_image
 
 
 def evaluate(
@@ -84,15 +83,3 @@ def read_truth(manifest: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     store.load(manifest)
     group = open_group(store.beside(manifest, f"{Path(manifest).stem}.zarr"))
     return group["image"][...], group["label"][...], group["class"][...]
-
-
-def predict(
-    network: UNet, description: models.Description, pixels: np.ndarray, averaging: str
-) -> np.ndarray:
-    """The probability of each class, (classes, Y, X) float32."""
-    if len(pixels) != description.channels:
-        raise UserError(
-            f"the model was trained on {description.channels} channels, the image has {len(pixels)}"
-        )
-    scaling = normalise.for_image(pixels, description.normalisation)
-    return predict_image(network, normalise.scale(pixels, scaling), averaging).numpy()

@@ -11,6 +11,7 @@ from pathlib import Path
 from slideunet import model, parts, store, timing
 from slideunet.device import choose_device
 from slideunet.engine import Member
+from slideunet.ensemble import check_ensemble
 from slideunet.errors import SlideError, UserError
 from slideunet.geometry import Window
 from slideunet.job import stop_if_asked
@@ -29,8 +30,6 @@ log = logging.getLogger("unet-slides")
 
 # Decoding takes less than a tenth of a base-16 network's time: one process for so many cores.
 READERS_PER = 8
-# Pixel sizes of an ensemble's models that differ by less are the same.
-MPP_TOLERANCE = 1e-3
 
 
 def segment(
@@ -210,28 +209,6 @@ def check_unchanged(facts: dict) -> None:
     size, latest = sum(s.st_size for s in found), max(s.st_mtime_ns for s in found)
     if (size, latest, len(found)) != (facts["size_bytes"], facts["mtime_ns"], facts["files"]):
         raise SlideError(f"{path}: the slide has changed since it was indexed: index it again")
-
-
-def check_ensemble(models: list[str], descriptions: list[Description]) -> None:
-    """Raise UserError unless all models take the same channels and pixel size, and name the same
-    classes, and can be tiled.
-    """
-    first = descriptions[0]
-    for path, description in zip(models, descriptions, strict=True):
-        if description.architecture.get("padded"):
-            raise UserError(f"{path}: a padded network is no overlap-tile network: leave it out")
-        for key in ("channels", "classes"):
-            if getattr(description, key) != getattr(first, key):
-                raise UserError(
-                    f"config: segment.models: {path} has {key} {getattr(description, key)}, "
-                    f"{models[0]} has {getattr(first, key)}: only alike models can be averaged"
-                )
-        sizes = first.mpp_um, description.mpp_um
-        if sizes[0] != sizes[1] and (None in sizes or abs(sizes[0] / sizes[1] - 1) > MPP_TOLERANCE):
-            raise UserError(
-                f"config: segment.models: {path} was trained at {sizes[1]} um, {models[0]} at "
-                f"{sizes[0]} um: only models of one pixel size can be averaged"
-            )
 
 
 def scaling_of(description: Description, intensity: dict, path: str) -> dict:

@@ -1,0 +1,35 @@
+# What the networks that segment slides see in images that nobody annotated: one page of pictures.
+# Needs: the table `unlabelled` and the files that it names; RESULTS/models/NAME/train.json.
+# Makes: RESULTS/evaluation/unlabelled.json with unlabelled.png.
+
+
+rule preview:
+    """Show all images of the table `unlabelled`, segmented by the mean of the networks."""
+    input:
+        models=[f"{RESULTS}/models/{model}/train.json" for model in config["segment"]["models"]],
+        images=sorted({row["image"] for row in UNLABELLED.values()}),
+    output:
+        manifest=f"{RESULTS}/evaluation/unlabelled.json",
+        picture=report(
+            f"{RESULTS}/evaluation/unlabelled.png",
+            category="Evaluation",
+            labels={"model": "mean of segment.models", "what": "images without truth"},
+        ),
+    log:
+        f"{LOGS}/preview/unlabelled.log",
+    benchmark:
+        f"{BENCHMARKS}/preview/unlabelled.tsv"
+    conda:
+        ENVIRONMENT
+    threads: config["segment"]["threads"]
+    resources:
+        gpu=GPUS,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        settings=settings.in_order(
+            {"rows": UNLABELLED, "averaging": config["segment"]["averaging"]}
+        ),
+        code=code_of("preview.py"),
+    script:
+        "../scripts/preview.py"
