@@ -12,7 +12,7 @@ from slideunet import settings, tables
 from slideunet.errors import UserError
 
 EXPERIMENTS = "workflow/experiments"
-NAMES = ["em", "ablations", "few_images", "dic", "phc", "monuseg"]
+NAMES = ["em", "ablations", "few_images", "recipes", "dic", "phc", "monuseg"]
 
 
 def merged(default, change):
