@@ -139,7 +139,7 @@ class Made:
         options, channels = self.settings["objects"], tuple(self.facts["channels"])
         stains = is_stained(self.slide, self.facts)
         csv = folder / "objects.csv" if "csv" in options["also"] else None
-        with open_array(self.facts, self.scale_yx) as image:
+        with open_array(self.facts, self.scale_yx, self.workers) as image:
             batches = measure_objects(
                 self.labels, self.instances.last_row, self.instances.class_of,
                 class_names=self.settings["classes"], mpp_um=self.segmented["pixel_um"],
