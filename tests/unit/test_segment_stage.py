@@ -12,6 +12,7 @@ from memory_slide import digest, network, whole_of_scaled
 from scipy import ndimage
 from slideunet import slide_source, store
 from slideunet.errors import UserError
+from slideunet.manifest import sealed
 from slideunet.readers.open import open_slide
 from slideunet.resample import view_at
 from slideunet.stages.index import index
@@ -215,7 +216,7 @@ def test_a_failed_slide_is_passed_on(tmp_path, archive):
     slide = tmp_path / "slide.json"
     failed = {"stage": "index", "reason": "no picture"}
     content = {"kind": "index", "status": "failed", "failure": failed, "files": []}
-    store.write_file(slide, store.to_json(content))
+    store.write_file(slide, sealed(content))
     content = run(tmp_path, {**archive, "slide": str(slide)})
     assert content["status"] == "failed" and content["failure"] == failed
 

@@ -6,6 +6,7 @@ import os
 import pytest
 from slideunet import store
 from slideunet.errors import SlideError, UserError
+from slideunet.manifest import sealed
 
 
 class Killed(BaseException):
@@ -22,7 +23,7 @@ def build(work):
 def make(folder, build=build, **changes):
     source = folder / "input.json"
     if not source.exists():
-        source.write_bytes(store.to_json({"kind": "x", "status": "done", "files": []}))
+        source.write_bytes(sealed({"kind": "x", "status": "done", "files": []}))
     arguments = {
         "kind": "test",
         "settings": {"b": 1, "a": 2},
@@ -129,6 +130,68 @@ def test_work_of_other_settings_is_not_reused(tmp_path):
     folders = list((tmp_path / "out").glob(".id.work-*"))
     assert len(folders) == 1
     assert "half" not in json.loads((folders[0] / "half").read_text())
+
+
+def die_at_manifest(folder, monkeypatch, **changes):
+    """Make the artefact, and die when all but the manifest is published."""
+    rename = os.rename
+
+    def die(source, target):
+        if str(target).endswith("id.json"):
+            raise Killed
+        rename(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "rename", die)
+        make(folder, **changes)
+
+
+def test_what_was_published_and_damaged_before_the_manifest_is_made_again(tmp_path, monkeypatch):
+    """The earlier artefact that it replaced still lies in the work folder."""
+    make(tmp_path, settings={"a": 0})
+    die_at_manifest(tmp_path, monkeypatch)
+    assert not (tmp_path / "out" / "id.json").exists(), "the earlier manifest over other data"
+    (tmp_path / "out" / "data" / "a.bin").write_bytes(b"a" * 999)
+    make(tmp_path)
+    assert store.find_damage(tmp_path / "out" / "id.json") == []
+
+
+def test_each_flipped_bit_of_a_manifest_is_found(tmp_path):
+    make(tmp_path)
+    path = tmp_path / "out" / "id.json"
+    content = path.read_bytes()
+    for position in range(len(content)):
+        path.write_bytes(
+            content[:position]
+            + bytes([content[position] ^ 1 << position % 8])
+            + content[position + 1 :]
+        )
+        with pytest.raises(UserError, match=r"id\.json"):
+            store.load(path)
+
+
+def test_what_an_earlier_owner_still_writes_does_not_land_in_its_successors_folder(tmp_path):
+    seen = []
+
+    def slow(work):
+        build(work)
+        make(tmp_path)  # another job takes over and publishes
+        seen.append(work.folder)
+        (work.folder / "data" / "a.bin").write_bytes(b"late")
+
+    with pytest.raises(store.Superseded):
+        make(tmp_path, slow)
+    assert not seen[0].exists()
+    assert store.find_damage(tmp_path / "out" / "id.json") == []
+
+
+def test_a_pipe_in_the_place_of_a_file_is_damage(tmp_path):
+    make(tmp_path)
+    path = tmp_path / "out" / "data" / "a.bin"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="no file"):
+        store.load(tmp_path / "out" / "id.json")
 
 
 def test_an_earlier_owner_can_not_publish(tmp_path):

@@ -2,23 +2,34 @@
 
 A rule's declared output is the manifest, a small JSON file beside its data. It holds what was made
 (kind, relative path, size and sha256 of each file), from what (sha256 of each input) and how (the
-settings), and facts for those downstream; no time and no host, so that equal work gives equal
-bytes and reruns nothing. The data itself is not declared to Snakemake: work in progress lives in a
-folder beside the manifest and survives a failed or killed job.
+settings), facts for those downstream and a checksum of itself; no time and no host, so that equal
+work gives equal bytes and reruns nothing. The data itself is not declared to Snakemake: work in
+progress lives in a folder beside the manifest and survives a failed or killed job.
 
 The order of publishing (a kill between any two steps loses nothing and leaves nothing that looks
-whole): data and staged manifest written and flushed to disk in the work folder; data renamed into
-place; the folder flushed; the manifest renamed into place; the folder flushed; work folder removed.
+whole): data and staged manifest written and flushed to disk in the work folder; a manifest of what
+is replaced removed; data renamed into place; the folder flushed; the manifest renamed into place;
+the folder flushed; work folder removed.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from slideunet.errors import SlideError, UserError
+from slideunet.manifest import (
+    checksum_of,
+    find_damage,
+    read_manifest,
+    sha256_of,
+    sha256_of_file,
+    to_json,
+)
 
 STAGED = "staged-manifest.json"
 OWNER = "owner.json"
@@ -32,27 +43,42 @@ class Superseded(Exception):
 
 
 class Work:
-    """The work folder of one artefact: its name carries a digest of code, settings and inputs."""
+    """The work folder of one artefact: its name carries a digest of code, settings and inputs.
+
+    And a number of its owner: who takes over renames it, so that nothing that the earlier owner
+    still writes lands in it.
+    """
 
     def __init__(self, manifest: Path, key: dict):
         self.manifest = manifest
         self.unlisted: list[str] = []
-        digest = sha256_of(to_json(key))[:16]
-        self.folder = manifest.parent / f".{manifest.stem}.work-{digest}"
         self._token = {
             "job": os.environ.get("SLURM_JOB_ID"),
             "restart": os.environ.get("SLURM_RESTART_COUNT"),
             "process": os.getpid(),
             "nonce": os.urandom(8).hex(),
         }
+        self._same = f".{manifest.stem}.work-{sha256_of(to_json(key))[:16]}"
+        self.folder = manifest.parent / f"{self._same}-{self._token['nonce']}"
 
     def open(self) -> None:
         """Create or take over the folder; sweep those of other code, settings or inputs."""
-        for stale in self.manifest.parent.glob(f".{self.manifest.stem}.work-*"):
-            if stale != self.folder:
-                shutil.rmtree(stale, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_file(self.folder / OWNER, to_json(self._token))
+        self.manifest.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(self.manifest.parent):  # not while another process publishes from it
+            self._take()
+            write_file(self.folder / OWNER, to_json(self._token))
+
+    def _take(self) -> None:
+        for earlier in sorted(self.manifest.parent.glob(f".{self.manifest.stem}.work-*")):
+            # One without OWNER was begun anew by a job that had been taken over: it read nothing
+            # where there had been something, and is not to be trusted.
+            usable = earlier.name.startswith(self._same) and (earlier / OWNER).exists()
+            if usable and not self.folder.exists():
+                with contextlib.suppress(FileNotFoundError):  # no locks here: another was faster
+                    os.rename(earlier, self.folder)
+            else:
+                shutil.rmtree(earlier, ignore_errors=True)
+        self.folder.mkdir(exist_ok=True)
 
     def check_owner(self) -> None:
         """Raise Superseded where a later job has taken over: ask before each shard is written.
@@ -75,30 +101,43 @@ class Work:
         for name in self.unlisted:
             _describe(self.folder, name)  # flushes them
         manifest = {**content, "files": files, "names": sorted([*names, *self.unlisted])}
+        manifest = {**manifest, "checksum": checksum_of(manifest)}
         write_file(self.folder / STAGED, to_json(manifest))
         return self.finish(manifest)
 
     def finish(self, manifest: dict) -> dict:
         """The renames of `publish`; also completes a publication that was cut off."""
+        with _locked(self.manifest.parent):
+            self._move(manifest)
+        return manifest
+
+    def _move(self, manifest: dict) -> None:
         self.check_owner()
         for name in manifest["names"]:
             source, target = self.folder / name, self.manifest.parent / name
             if not source.exists():  # renamed before the cut
                 continue
             if target.exists() or target.is_symlink():
-                os.rename(target, self.folder / f"replaced-{name}")
+                self.manifest.unlink(missing_ok=True)  # what it describes goes now
+                os.rename(target, self._free_name(f"replaced-{name}"))
             os.rename(source, target)
         flush_folder(self.manifest.parent)
         os.rename(self.folder / STAGED, self.manifest)
         flush_folder(self.manifest.parent)
         shutil.rmtree(self.folder, ignore_errors=True)
-        return manifest
+
+    def _free_name(self, name: str) -> Path:
+        """A path in the work folder that nothing has: an earlier publication may have been cut."""
+        number = 0
+        while (path := self.folder / f"{name}-{number}").exists():
+            number += 1
+        return path
 
     def staged(self) -> dict | None:
         """The manifest of a publication that was cut off, where all its files are still there."""
         try:
-            manifest = json.loads((self.folder / STAGED).read_bytes())
-        except (FileNotFoundError, ValueError):
+            manifest = read_manifest(self.folder / STAGED)
+        except UserError:
             return None
         for entry in manifest["files"]:
             inside = self.folder / entry["path"]
@@ -151,6 +190,8 @@ def make(
                 raise
             failure = {"stage": kind, "reason": str(error)}
         except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                work.check_owner()  # its folder is gone: another job took over and is through
             # a write says what went wrong (no space, no quota), not where
             error.filename = error.filename or str(work.folder)
             raise
@@ -179,45 +220,9 @@ def load(manifest: str | Path, allow_failed: bool = False) -> dict:
     return content
 
 
-def read_manifest(manifest: Path) -> dict:
-    """The manifest's content; UserError where it is missing or no manifest."""
-    try:
-        content = json.loads(Path(manifest).read_bytes())
-        if {"kind", "status", "files"} <= content.keys():
-            return content
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{manifest}: not readable as a manifest: {error}") from None
-    raise UserError(f"{manifest}: not a manifest of this workflow")
-
-
-def find_damage(manifest: Path, all_bytes: bool = True) -> list[str]:
-    """Each file of the artefact that is missing, has another size or other bytes: one line each."""
-    damage = []
-    for entry in read_manifest(manifest)["files"]:
-        path = Path(manifest).parent / entry["path"]
-        try:
-            size = path.stat().st_size
-        except OSError:
-            damage.append(f"{path}: missing")
-            continue
-        if size != entry["size"]:
-            damage.append(f"{path}: {size} bytes instead of {entry['size']}")
-        elif all_bytes and sha256_of_file(path) != entry["sha256"]:
-            damage.append(f"{path}: content is not what was written (checksum differs)")
-    return damage
-
-
 def beside(manifest: str | Path, name: str) -> Path:
     """The path of a file or folder that the manifest describes."""
     return Path(manifest).parent / name
-
-
-def to_json(content: dict) -> bytes:
-    """The one way JSON is written here: sorted keys, no time, a newline at the end.
-
-    Raises ValueError for NaN and infinity, which are no JSON.
-    """
-    return (json.dumps(content, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -243,15 +248,16 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sha256_of(content: bytes) -> str:
-    """Hexadecimal sha256 of bytes."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def sha256_of_file(path: Path) -> str:
-    """Hexadecimal sha256 of a file, read in pieces."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time takes over or publishes in a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: the token must do
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _describe(folder: Path, name: str) -> list[dict]:
