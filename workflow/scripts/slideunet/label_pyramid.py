@@ -32,6 +32,19 @@ def create_label_image(
     ]
 
 
+def label_files(shape: tuple[int, int]) -> list[str]:
+    """The files that a label image of this shape will have, relative to its folder."""
+    found = ["zarr.json"]
+    for level, (height, width) in enumerate(level_shapes(*shape, CHUNK_PX)):
+        found.append(f"{level}/zarr.json")
+        found += [
+            f"{level}/c/{row}/{column}"
+            for row in range(-(-height // SHARD_PX))
+            for column in range(-(-width // SHARD_PX))
+        ]
+    return found
+
+
 def write_levels(levels: list[zarr.Array]) -> None:
     """Each level from the one before, shard by shard: the pixel at the upper left of 2 x 2.
 

@@ -10,7 +10,7 @@ from slideunet.columns import object_columns
 from slideunet.entropy import fields_geojson, rank_fields
 from slideunet.geojson import Placement, Style, qupath_placement, write_geojson
 from slideunet.job import stop_if_asked
-from slideunet.label_pyramid import SHARD_PX, create_label_image, write_levels
+from slideunet.label_pyramid import SHARD_PX, create_label_image, label_files, write_levels
 from slideunet.labels import Instances, Rules, find_instances, write_instances
 from slideunet.measure import measure_objects
 from slideunet.object_table import write_anndata, write_table
@@ -21,6 +21,7 @@ from slideunet.signals import Sources
 from slideunet.slide_array import open_array, scale_of
 from slideunet.slide_file import load_slide
 from slideunet.slide_overview import TissueArray, is_stained, load_tissue
+from slideunet.space import LABEL_LEAST, LABEL_MOST, Need, check_space, need_of
 from slideunet.store import Work, make
 from slideunet.summary import summarize
 
@@ -61,6 +62,9 @@ def objects(
         segmented = store.load(segmentation)["facts"]
         found = open_group(store.beside(segmentation, "segmentation.ome.zarr"))
         options = settings["objects"]
+        check_space(
+            work.folder, _need(found["0"].shape[1:], options), f"objects of {facts['path']}"
+        )
         instances, labels = _label(work.folder, found, segmented, options, workers)
         with staged(facts["path"], scratch, stop_if_asked) as path:
             near = {**facts, "path": path}
@@ -89,6 +93,13 @@ def rules_of(options: dict) -> Rules:
         fill_holes_px=options["fill_holes_px"],
         split=split,
     )
+
+
+def _need(shape: tuple[int, int], options: dict) -> Need:
+    """All files that will be made; bytes of the label image, which the tables come on top of."""
+    paths = [f"{STORE}/{path}" for path in label_files(shape)]
+    paths += [TABLE, OUTLINES, NEXT, *(f"objects.{kind}" for kind in options["also"])]
+    return need_of(paths, shape[0] * shape[1], LABEL_LEAST, LABEL_MOST)
 
 
 def _label(folder: Path, found, segmented: dict, options: dict, workers: int):
