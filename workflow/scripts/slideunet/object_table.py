@@ -6,13 +6,12 @@ from itertools import chain
 
 import numpy as np
 
+from slideunet.cells import harmless
 from slideunet.columns import Column, empty_values
 
 # Rows of a row group, whatever the batches' sizes: the file's bytes don't depend on block size.
 # 32,768 rows of 40 columns are 10 MB.
 ROW_GROUP = 32768
-# Spreadsheets take cells that begin so for formulas.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_table(
@@ -84,10 +83,7 @@ def _record_batch(group: dict[str, np.ndarray], schema):
 def _harmless(group: dict, columns: list[Column]) -> dict:
     """Text that a spreadsheet would run as a formula, with an apostrophe before it."""
     texts = {
-        column.name: np.array(
-            [f"'{text}" if text.startswith(FORMULA) else text for text in group[column.name]],
-            object,
-        )
+        column.name: np.array([harmless(text) for text in group[column.name]], object)
         for column in columns
         if column.kind == "string"
     }

@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 
 from slideunet import timing
+from slideunet.cells import cell
 from slideunet.errors import UserError
 
 log = logging.getLogger("unet-slides")
@@ -183,19 +184,9 @@ def _read(path: Path) -> dict | None:
 def _write(path: Path, columns: list[str], rows: list[dict]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n", restval="")
-    writer.writeheader()
+    writer.writerow({name: cell(name) for name in columns})
     for row in rows:
-        writer.writerow({name: _cell(value) for name, value in row.items()})
+        writer.writerow({name: cell(value) for name, value in row.items()})
     aside = path.with_name(f".{path.name}.part")
     aside.write_text(text.getvalue(), encoding="utf-8")
     aside.replace(path)
-
-
-def _cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula; numbers keep 6 digits."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, str):
-        value = " ".join(value.split())
-        return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
-    return value

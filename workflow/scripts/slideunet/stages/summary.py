@@ -5,6 +5,7 @@ import io
 import statistics
 from pathlib import Path
 
+from slideunet.cells import cell
 from slideunet.store import load, write_file
 
 KEYS = ("model", "group", "averaging")
@@ -51,9 +52,9 @@ def _write(table: str, rows: list[dict]) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: cell(name) for name in columns})
     for row in rows:
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        writer.writerow({name: cell(value) for name, value in row.items()})
     write_file(Path(table), text.getvalue().encode())
 
 
