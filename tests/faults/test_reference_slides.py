@@ -20,7 +20,9 @@ def files_of(folder: Path) -> list[Path]:
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("name", "usable"), [("slides", 10), ("broken", 70)])
-def test_each_file_is_indexed_or_refused_with_one_line(tmp_path, reference_data, name, usable):
+def test_each_file_is_indexed_or_refused_with_one_line(
+    tmp_path, reference_data, figure, name, usable
+):
     settings = {**INDEX, "index": {**INDEX["index"], "thumbnail_px": 1024, "mem_mb": MEMORY_MB}}
     statuses = Counter()
     for number, path in enumerate(files_of(reference_data / name)):
@@ -44,3 +46,6 @@ def test_each_file_is_indexed_or_refused_with_one_line(tmp_path, reference_data,
     peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"{name}: {dict(statuses)}, peak memory {peak_mb:.0f} MB")
     assert statuses["done"] >= usable, statuses
+    figure(
+        f"reference files, {name}, within {CPU_S} s and {MEMORY_MB} MB", 1, number + 1, number + 1
+    )

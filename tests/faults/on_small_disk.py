@@ -1,0 +1,103 @@
+"""Stages on file systems that are too small: run in a mount namespace of its own.
+
+    unshare --map-root-user --mount python on_small_disk.py ARCHIVE FOLDER SHARES STAGE...
+
+For each stage and each share of what it needs, of bytes and of files: a tmpfs that has only that
+much, then one that has enough. One line of JSON for each case.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import warm
+from small_archive import Archive, content, folder_of
+
+ROOM = "size=256m,nr_inodes=9999"
+
+
+def under_job(function, keywords: dict, log: str) -> None:
+    """The stage as its script runs it: a full disk becomes one line."""
+    from slideunet.job import job
+
+    with job(log_file=log):
+        function(**keywords)
+
+
+class SmallDisk:
+    """A tmpfs at `folder`/disk."""
+
+    def __init__(self, folder: Path, options: str):
+        self.path = folder / "disk"
+        self.path.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.path], check=True)
+
+    def enlarge(self) -> None:
+        subprocess.run(["mount", "-o", f"remount,{ROOM}", self.path], check=True)
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *error) -> None:
+        subprocess.run(["umount", self.path], check=True)
+
+
+def needs(archive: Archive, stage: str, folder: Path) -> tuple[int, int]:
+    """Bytes and files that the stage's results take."""
+    disk = SmallDisk(folder, ROOM)
+    with disk as path:
+        out = folder_of(stage, path)
+        before = os.statvfs(path)
+        function, keywords = archive.call(stage, out)
+        warm.finish(function, log=folder / "calm.log", **keywords)
+        after = os.statvfs(path)
+    blocks = before.f_bfree - after.f_bfree
+    return blocks * after.f_frsize, before.f_ffree - after.f_ffree
+
+
+def one(archive: Archive, stage: str, folder: Path, options: str) -> dict:
+    """One case: what happened on the small disk, and once there was room."""
+    shutil.rmtree(folder / "logs", ignore_errors=True)
+    log = folder / "logs" / "job.log"
+    disk = SmallDisk(folder, options)
+    with disk as path:
+        out = folder_of(stage, path)
+        function, keywords = archive.call(stage, out)
+        console = folder / "console.log"
+        status = warm.call(under_job, function, keywords, str(log), log=console)
+        text = log.read_text()
+        lines = [line for line in text.splitlines() if line.startswith("unet-slides: ")]
+        left = Path(keywords["manifest"]).exists()
+        disk.enlarge()
+        again = warm.call(under_job, function, keywords, str(log), log=console)
+        same = content(out) == archive.calm(stage)
+    return {
+        "stage": stage,
+        "limit": options,
+        "status": status,
+        "lines": lines,
+        "traceback": "Traceback" in text,
+        "manifest": left,
+        "again": again,
+        "same": same,
+    }
+
+
+def main(archive: Archive, folder: Path, shares: list[float], stages: list[str]) -> None:
+    """All cases, a line each."""
+    warm.start_server(None)
+    for stage in stages:
+        size, files = needs(archive, stage, folder)
+        page = os.sysconf("SC_PAGE_SIZE")
+        limits = {f"size={max(page, int(share * size) // page * page)}" for share in shares}
+        limits |= {f"size=256m,nr_inodes={3 + int(share * files)}" for share in shares}
+        for options in sorted(limits):
+            print(json.dumps(one(archive, stage, folder, options)), flush=True)
+
+
+if __name__ == "__main__":
+    archive, folder, shares, *stages = sys.argv[1:]
+    main(Archive(Path(archive)), Path(folder), json.loads(shares), stages)

@@ -1,0 +1,72 @@
+"""Malformed slides, made by damaging sound ones: each processed or refused, in bounded work."""
+
+import random
+import resource
+
+import pytest
+from slideunet.manifest import find_damage, read_manifest
+from slideunet.stages.index import index
+from test_reader_refusals import WRITERS
+from test_segment_stage import INDEX
+
+SECONDS, MEMORY_MB = 10, 1000
+SEED = 5
+
+
+def malformed(data: bytes, chance: random.Random) -> bytes:
+    """Bytes changed, most of them in the structure at both ends; parts cut off, doubled, zeroed."""
+    broken = bytearray(data)
+    kind = chance.choice(["bytes", "head", "tail", "cut", "zeros", "double", "numbers"])
+    at = chance.randrange(len(broken))
+    if kind == "cut":
+        return bytes(broken[:at])
+    if kind == "zeros":
+        broken[at : at + 4000] = bytes(len(broken[at : at + 4000]))
+    elif kind == "double":
+        broken[at:at] = broken[max(0, at - 3000) : at]
+    else:
+        reach = {"head": 600, "tail": 600}.get(kind, len(broken))
+        for _ in range(chance.randrange(1, 20)):
+            place = chance.randrange(min(reach, len(broken)))
+            place = len(broken) - 1 - place if kind == "tail" else place
+            if kind == "numbers":  # sizes and offsets at their largest
+                broken[place : place + 4] = b"\xff\xff\xff\x7f"
+            else:
+                broken[place] = chance.randrange(256)
+    return bytes(broken)
+
+
+@pytest.mark.parametrize("count", [7, pytest.param(301, marks=pytest.mark.faults)])
+def test_malformed_slides_are_processed_or_one_line(tmp_path, figure, count):
+    chance = random.Random(SEED)
+    whole = {}
+    for kind, write in WRITERS.items():
+        write(tmp_path / f"whole.{kind}")
+        whole[kind] = (tmp_path / f"whole.{kind}").read_bytes()
+    settings = {**INDEX, "index": {**INDEX["index"], "mem_mb": MEMORY_MB}}
+    good, done = 0, 0
+    for number in range(count):
+        kind = list(whole)[number % len(whole)]
+        path = tmp_path / str(number) / f"slide.{kind}"  # alone: a DICOM file has siblings
+        path.parent.mkdir()
+        path.write_bytes(malformed(whole[kind], chance))
+        manifest = path.parent / "slide.json"
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        index(slide=str(path), tissue=[], manifest=str(manifest), settings=settings, code={})
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        content = read_manifest(manifest)
+        if content["status"] == "failed":
+            reason = content["failure"]["reason"]
+            fine = reason.startswith(str(path)) and "\n" not in reason
+            fine = fine and "can't be indexed:" not in reason  # an error that nobody looked at
+        else:
+            fine = not find_damage(manifest)
+            done += 1
+        fine = fine and cpu_s < SECONDS and after.ru_maxrss < MEMORY_MB * 1024
+        if not fine:
+            print(f"{path}: {cpu_s:.1f} s, {after.ru_maxrss >> 10} MB, {content.get('failure')}")
+        good += fine
+    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
+    print(f"seed {SEED}: {done} of {count} processed, the others refused; at most {peak_mb} MB")
+    figure(f"malformed slides, within {SECONDS} s and {MEMORY_MB} MB", count, count, good)

@@ -1,0 +1,56 @@
+"""Many processes that write at once: nothing is lost, and one artefact has one maker."""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import warm
+from crash_cases import WRITERS, block_of, open_store, publish_slowly, write_one
+from slideunet import store
+from slideunet.shard_store import Shard
+
+# How the others end: another job has taken over, or was through first.
+SUPERSEDED = 3
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.faults)])
+def test_no_shard_of_many_writers_is_lost(server, tmp_path, figure, rounds):
+    lost = 0
+    for number in range(rounds):
+        folder = tmp_path / str(number)
+        shards = open_store(folder)
+        runs = [
+            warm.Run(write_one, folder, number, writer, log=tmp_path / "log")
+            for writer in range(WRITERS)
+        ]
+        assert [run.join() for run in runs] == [0] * WRITERS
+        lost += WRITERS - len(shards.resume())
+        for writer in range(WRITERS):
+            found = shards.read(Shard(0, *divmod(writer, 8)))
+            expected = block_of(number, writer)
+            lost += not np.array_equal(found.probabilities, expected.probabilities)
+            lost += not np.array_equal(found.classes, expected.classes)
+    asked = rounds * WRITERS
+    figure(f"{WRITERS} writers x {rounds} rounds, blocks kept", asked, asked, asked - lost)
+
+
+def race(folder: Path, log: Path) -> Counter:
+    """All writers make the same artefact; how they ended."""
+    folder.mkdir()
+    start = time.time() + 0.5
+    runs = [warm.Run(publish_slowly, folder, start, SUPERSEDED, log=log) for _ in range(WRITERS)]
+    return Counter(run.join() for run in runs)
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.faults)])
+def test_one_artefact_of_many_makers_is_whole(server, tmp_path, figure, rounds):
+    whole = 0
+    for number in range(rounds):
+        folder, log = tmp_path / str(number), tmp_path / f"log-{number}"
+        ends = race(folder, log)
+        assert set(ends) <= {0, SUPERSEDED}, f"{ends}\n{log.read_text()[-2000:]}"
+        assert ends[0] >= 1
+        whole += store.find_damage(folder / "a.json") == [] and not list(folder.glob(".*"))
+    figure(f"{WRITERS} makers of one artefact x {rounds} rounds, whole", rounds, rounds, whole)
