@@ -33,7 +33,11 @@ DEMO = {
 
 try:
     settings.check_config(config, schema("config"))
-    TRAINING = tables.read_training(config["training"], schema("training"), DEMO.values())
+    TRAINING = (
+        tables.read_training(config["training"], schema("training"), DEMO.values())
+        if not config["model"]
+        else {}
+    )
     SLIDES, REFUSED = (
         slide_folder.read_slides(
             config["slides"], schema("slides"), DEMO.values(), look=not workflow.remote_exec
@@ -51,6 +55,13 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 RESULTS = config["results"]
+MODELS = settings.models_of(config)
+# Manifests of the networks that segment: trained here, or one made elsewhere.
+SEGMENT_MODELS = (
+    [f"{RESULTS}/models/imported/import_model.json"]
+    if config["model"]
+    else [f"{RESULTS}/models/{model}/train.json" for model in config["segment"]["models"]]
+)
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 ENVIRONMENT = "../../envs/environment.yaml"
@@ -99,22 +110,26 @@ def training_settings(wildcards):
 
 def images_of(folder, part, wildcards):
     """Manifests in `folder` of the images that a model trains on (train_on) or tests on (test_on)."""
-    wanted = config["models"][wildcards.model][part]
+    wanted = MODELS[wildcards.model][part]
     ids = [name for name, row in TRAINING.items() if row.get("split") in wanted]
     return [f"{RESULTS}/{folder}/{name}.json" for name in sorted(ids)]
 
 
 def model_settings(wildcards):
-    """Everything that shapes one model."""
-    return settings.in_order(
-        {"classes": config["classes"], **settings.model_settings(config, wildcards.model)}
-    )
+    """Everything that shapes one model. The model it starts from is an input, not a setting."""
+    sections = settings.model_settings(config, wildcards.model)
+    sections = settings.without(sections, "train", ("start_from",))
+    return settings.in_order({"classes": config["classes"], **sections})
+
+
+def start_of(wildcards):
+    """The model that a training goes on from, where there is one."""
+    return settings.model_settings(config, wildcards.model)["train"]["start_from"] or []
 
 
 def model_groups():
     """The group of each model: models of one group are repetitions of one thing."""
-    models = config["models"]
-    return settings.in_order({name: models[name].get("group", name) for name in models})
+    return settings.in_order({name: MODELS[name].get("group", name) for name in MODELS})
 
 
 def train_processes(wildcards):
@@ -177,13 +192,11 @@ def all_manifests():
     """The manifest of every artefact that the configuration asks for."""
     models = [
         f"{RESULTS}/{manifest}.json"
-        for name in config["models"]
+        for name in MODELS
         for manifest in (f"models/{name}/train", f"evaluation/{name}")
     ]
     wanted = {
-        split
-        for model in config["models"].values()
-        for split in (*model["train_on"], *model["test_on"])
+        split for model in MODELS.values() for split in (*model["train_on"], *model["test_on"])
     }
     images = [
         f"{RESULTS}/{folder}/{name}.json"
@@ -193,7 +206,8 @@ def all_manifests():
     ]
     stages = ("slide", "segmentation", "objects", "overlay")
     slides = [manifest for stage in stages for manifest in slide_manifests(stage)]
-    return [*images, *models, *slides, *accuracy_manifests()]
+    imported = SEGMENT_MODELS if config["model"] else []
+    return [*images, *models, *imported, *slides, *accuracy_manifests()]
 
 
 def reference_label(wildcards):

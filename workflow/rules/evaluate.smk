@@ -37,7 +37,7 @@ rule evaluate:
 rule summary:
     """One row for each network, one for each group of networks."""
     input:
-        evaluations=[f"{RESULTS}/evaluation/{model}.json" for model in config["models"]],
+        evaluations=[f"{RESULTS}/evaluation/{model}.json" for model in MODELS],
     output:
         table=report(f"{RESULTS}/evaluation/summary.tsv", category="Evaluation"),
         groups=report(f"{RESULTS}/evaluation/groups.tsv", category="Evaluation"),

@@ -1,5 +1,6 @@
 # Overlap-tile inference over each slide, in place.
-# Needs: RESULTS/slides/ID/slide.json (and the slide it speaks of), RESULTS/models/NAME/train.json.
+# Needs: RESULTS/slides/ID/slide.json (and the slide it speaks of), RESULTS/models/NAME/train.json
+#        (of a model made elsewhere: RESULTS/models/imported/import_model.json).
 # Makes: RESULTS/slides/ID/segmentation.json with segmentation.ome.zarr (OME-Zarr):
 #        0, 1, ... (classes, Y, X) uint8 probabilities, 255 = 1.0; labels/classes/0, 1, ... (Y, X)
 #        uint8 class map; chunks of chunk_px, shards of shard_px; segmentation.timing.json.
@@ -20,7 +21,7 @@ rule segment:
     """Segment one slide, or join its parts; a cut-off job goes on after the last finished shard."""
     input:
         slide=f"{RESULTS}/slides/{{slide}}/slide.json",
-        models=[f"{RESULTS}/models/{model}/train.json" for model in config["segment"]["models"]],
+        models=SEGMENT_MODELS,
         parts=parts_of,
     output:
         manifest=f"{RESULTS}/slides/{{slide}}/segmentation.json",
@@ -52,7 +53,7 @@ rule segment_part:
     """Compute one part of a slide: rows of shards, in a job of its own."""
     input:
         slide=f"{RESULTS}/slides/{{slide}}/slide.json",
-        models=[f"{RESULTS}/models/{model}/train.json" for model in config["segment"]["models"]],
+        models=SEGMENT_MODELS,
     output:
         manifest=f"{RESULTS}/slides/{{slide}}/parts/{{part}}-of-{{parts}}.json",
     log:

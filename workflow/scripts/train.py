@@ -10,6 +10,7 @@ if __name__ == "__main__":
             weights=list(snakemake.input.weights),
             validation_images=list(snakemake.input.validation_images),
             validation_weights=list(snakemake.input.validation_weights),
+            start=snakemake.input.start,
             manifest=snakemake.output.manifest,
             settings=snakemake.params.settings,
             code=snakemake.params.code,

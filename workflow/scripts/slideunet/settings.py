@@ -4,6 +4,7 @@ Imported by the Snakefile side: no numpy, no torch.
 """
 
 import difflib
+import os
 
 from slideunet.errors import UserError
 from slideunet.geometry import check_tile_px, grid_px, output_px
@@ -29,11 +30,15 @@ def check_config(config: dict, schema: dict) -> None:
     if first is not None:
         raise UserError(_one_line(first))
     check_sizes(config)
+    check_models(config)
 
 
 def check_sizes(config: dict) -> None:
-    """Raise UserError where a tile size does not fit the depth of a network that uses it."""
-    for name in config["models"]:
+    """Raise UserError where a tile size does not fit the depth of a network that uses it.
+
+    Of a model made elsewhere nothing is known before it is opened: rule segment checks there.
+    """
+    for name in models_of(config):
         model = model_settings(config, name)
         _check_input_px(name, model["network"], model["train"]["input_px"])
         batch, processes = model["train"]["batch"], model["train"]["processes"]
@@ -42,7 +47,13 @@ def check_sizes(config: dict) -> None:
                 f"config: train.processes of model {name}: a batch of {batch} has no {processes} "
                 f"equal shares: set train.batch to a multiple of {processes}"
             )
-    for name in config["segment"]["models"]:
+    segment = config["segment"]
+    if segment["shard_px"] % segment["chunk_px"]:
+        raise UserError(
+            f"config: segment.shard_px: {segment['shard_px']} is no multiple of "
+            f"segment.chunk_px = {segment['chunk_px']}"
+        )
+    for name in segment["models"] if not config["model"] else ():
         if name not in config["models"]:
             raise UserError(
                 f"config: segment.models: no model is called {name!r}: "
@@ -55,17 +66,31 @@ def check_sizes(config: dict) -> None:
                 "be compared with; take a U-Net for slides"
             )
         depth = network["depth"]
-        segment = config["segment"]
         for key in ("tile_px", "chunk_px"):
             if segment[key] != "auto":
                 try:
                     check_tile_px(segment[key], depth)
                 except ValueError as error:
                     raise UserError(f"config: segment.{key}: {error}") from None
-        if segment["shard_px"] % segment["chunk_px"]:
+
+
+def models_of(config: dict) -> dict[str, dict]:
+    """The models to train and evaluate, by name; none where `model` names one made elsewhere."""
+    return {} if config["model"] else config["models"]
+
+
+def check_models(config: dict) -> None:
+    """Raise UserError where a model made elsewhere is not there to be opened."""
+    starts = {
+        f"train.start_from of model {name}": model_settings(config, name)["train"]["start_from"]
+        for name in models_of(config)
+    }
+    for key, path in {"model": config["model"], **starts}.items():
+        if path and not os.path.isfile(path):
+            folder = os.path.isdir(path)
             raise UserError(
-                f"config: segment.shard_px: {segment['shard_px']} is no multiple of "
-                f"segment.chunk_px = {segment['chunk_px']}"
+                f"config: {key}: {path!r}: {'a folder' if folder else 'no such file'}: give the "
+                "path of model.json or train.json of a trained model"
             )
 
 
@@ -139,7 +164,7 @@ def _one_line(error) -> str:
 def check_splits(config: dict, training: dict[str, dict]) -> None:
     """Raise UserError where a model names a split that no row of the training table has."""
     known = sorted({row["split"] for row in training.values() if "split" in row})
-    for name, model in config["models"].items():
+    for name, model in models_of(config).items():
         for part in ("train_on", "test_on"):
             for split in model[part]:
                 if split not in known:

@@ -56,6 +56,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     on_row: Callable[[dict], None] = lambda row: None,
     ranks: Ranks = ALONE,
+    start: dict[str, torch.Tensor] | None = None,
 ) -> Trained | None:
     """Train a network; goes on from the last checkpoint in `folder` where there is one.
 
@@ -68,11 +69,12 @@ def train(
     on_row : called with each row of the history (of a resumed training with the earlier ones too)
     ranks : which of the processes this is, where several share each step; rank 0 returns, the
         others' histories and weights are those of their shares
+    start : weights to go on from, by name; those not among them are drawn
 
     Raises UserError where the loss is NaN or infinite, or the folder's checkpoints are of another
     training.
     """
-    training = Training(images, validation, settings, class_weights, folder, device, ranks)
+    training = Training(images, validation, settings, class_weights, folder, device, ranks, start)
     for row in training.history:
         on_row(row)
     return training.run(should_stop, on_row)
@@ -82,8 +84,9 @@ class Training:
     """The state of one training between two steps."""
 
     def __init__(
-        self, images, validation, settings, class_weights, folder, device=None, ranks=ALONE
-    ):
+        self, images, validation, settings, class_weights, folder, device=None, ranks=ALONE,
+        start=None,
+    ):  # fmt: skip
         check_images(images, validation, len(class_weights))
         self.device, self.ranks = device or torch.device("cpu"), ranks
         self.settings, self.folder, self.validation = settings["train"], Path(folder), validation
@@ -91,6 +94,7 @@ class Training:
         self.precision = _precision(self.settings["precision"], self.device)
         self.network = build(settings["network"], len(images[0].image), len(class_weights))
         initialise(self.network, torch.Generator().manual_seed(self.settings["seed"]))
+        self.network.load_state_dict(start or {}, strict=False)
         self.network.to(self.device, memory_format=torch.channels_last).train()
         self.shared_network = ranks.wrap(self.network)
         self.optimiser = make_optimiser(list(self.network.parameters()), self.settings)

@@ -20,6 +20,7 @@ MANIFESTS = (
     "images/*.json",
     "weights/*.json",
     "models/*/train.json",
+    "models/imported/import_model.json",
     "evaluation/*.json",
     "slides/*/*.json",
 )

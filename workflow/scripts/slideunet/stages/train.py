@@ -1,5 +1,6 @@
 """Training of one network from stored images and weight maps."""
 
+import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,11 +35,13 @@ def train(
     settings: dict,
     code: dict,
     gpus: int,
+    start: str | list = (),
 ) -> None:
     """Train on `images` and put the model beside the manifest results/models/NAME/train.json.
 
     images, weights : manifests of stages ingest and weights, in the same order
     settings : sections network, intensity, weights, augment, train and the list classes
+    start : manifest or card of a model whose weights the training goes on from; empty: none
     model.safetensors : the averaged weights, at the end or at the best validation (train.keep);
         the other ones are in best.safetensors or last.safetensors
     history.tsv, curves.png : loss, learning rate and validation over the steps
@@ -53,6 +56,7 @@ def train(
         "weights": weights,
         "validation_images": validation_images,
         "validation_weights": validation_weights,
+        **({"start": [start]} if start else {}),
     }
 
     def build(work: Work) -> tuple[list[str], dict]:
@@ -60,7 +64,10 @@ def train(
         device = choose_device(gpus)
         processes = check_processes(settings["train"], gpus)
         told = {**inputs, "settings": settings, "normalisation": description.normalisation}
-        others = {**told, "folder": str(work.folder), "gpu": bool(gpus)}
+        told["start"] = read_start(start, description)
+        # DDP hands the leader's weights to the others
+        others = {k: v for k, v in told.items() if k != "start"}
+        others |= {"folder": str(work.folder), "gpu": bool(gpus)}
         with ranks.lead(processes, __name__, others) as rank:
             trained = _run(work, told, device, rank)
         return _write(work, trained, description, settings, code, inputs)
@@ -132,6 +139,7 @@ def _run(work: Work, told: dict, device: torch.device, rank: ranks.Ranks) -> Tra
             should_stop=stop_requested,
             on_row=on_row,
             ranks=rank,
+            start=told["start"],
         )
     finally:
         events.close()
@@ -190,6 +198,51 @@ def describe(images: list[str], settings: dict) -> model.Description:
         normalisation=normalise.of_training(_pixels(images), settings["intensity"]),
         mpp_um=_common_mpp_um([fact["mpp_um"] for fact in facts]),
     )
+
+
+def read_start(path: str | list, description: model.Description) -> dict[str, torch.Tensor]:
+    """The weights that a training of `description` goes on from; none where `path` is empty.
+
+    Of a model with other classes all but the last layer is taken. Raises UserError where the
+    network or the channels differ.
+    """
+    if not path:
+        return {}
+    network, found = model.load(path)
+    if found.channels != description.channels:
+        raise UserError(
+            f"config: train.start_from: {path}: takes {found.channels} channels, the training "
+            f"images have {description.channels}: start from a model of the same channels"
+        )
+    for key, value in _shape(description).items():
+        its = _shape(found)[key]
+        if its != value:
+            raise UserError(
+                f"config: train.start_from: {path}: has {key} {its}, this training {value}: "
+                f"set network.{key}: {json.dumps(its)}"
+            )
+    for key in ("scope", "low_percentile", "high_percentile"):
+        if found.normalisation[key] != description.normalisation[key]:
+            log.warning(
+                "%s was trained with intensity.%s %s, this training has %s",
+                path, key, found.normalisation[key], description.normalisation[key],
+            )  # fmt: skip
+    weights = network.state_dict()
+    if found.classes != description.classes:
+        log.info("%s knows other classes: the last layer begins anew", path)
+        weights = {k: v for k, v in weights.items() if not k.startswith("score.")}
+    return weights
+
+
+def _shape(description: model.Description) -> dict:
+    """What two networks must agree in to share weights."""
+    known = description.architecture
+    return {
+        "depth": known["depth"],
+        "base_channels": known["base_channels"],
+        "padded": known.get("padded", False),
+        "narrow_expansion": known.get("narrow_expansion", False),
+    }
 
 
 def read_images(
