@@ -6,7 +6,7 @@ CORES ?= all
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo explain stages verify bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding test test-slurm test-faults lint format reference lock clean
+.PHONY: help demo explain stages verify bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -23,6 +23,7 @@ $(VENV)/installed-test: $(VENV)/installed envs/requirements-test.txt
 demo: $(VENV)/installed  ## Train on one image, segment a slide, show what came out
 	$(BIN)/snakemake --profile profiles/local --cores $(CORES)
 	@$(MAKE) --no-print-directory --silent results/report.html
+	@echo "morning:  results/morning.html"
 	@echo "report:   results/report.html"
 	@echo "overlay:  results/slides/hela/pictures/overlay.png"
 	@cat results/verdict.txt
@@ -76,6 +77,9 @@ bench-gpu: $(VENV)/installed  ## Inference on a GPU: latency, share of its matri
 
 bench-sliding: $(VENV)/installed  ## One pixel per patch beside the fully convolutional network
 	$(BIN)/python tests/bench/bench_sliding.py $(BENCH)
+
+bench-report: $(VENV)/installed  ## The morning report of 1,000 slides: size, time to write and to open it
+	$(BIN)/python tests/bench/bench_report.py $(BENCH)
 
 bench-dag: $(VENV)/installed  ## CPU time and memory of planning 100, 1,000 and 10,000 slides
 	$(BIN)/python tests/bench/bench_dag.py

@@ -28,6 +28,7 @@ rule all:
         evaluation=f"{RESULTS}/evaluation/summary.tsv",
         preview=[f"{RESULTS}/evaluation/unlabelled.json"] if UNLABELLED else [],
         archive=f"{RESULTS}/archive.tsv",
+        morning=f"{RESULTS}/morning.html",
         verdict=f"{RESULTS}/verdict.txt",
         # by name, so that one that is removed is made anew even where nothing lacks it
         manifests=all_manifests(),

@@ -113,7 +113,8 @@ class Project:
             for path in sorted(folder.rglob("*"))
             if path.is_file()
             and not set(path.relative_to(folder).parts) & set(skip)
-            and path.name not in ("segmentation.timing.json", "timing.tsv", "source.json")
+            and path.name
+            not in ("segmentation.timing.json", "timing.tsv", "source.json", "morning.html")
         }
 
 

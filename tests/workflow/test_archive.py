@@ -11,7 +11,7 @@ from small_project import nuclei
 ONE = "one raw/one.ome.tif raw/one_label.tif"
 TWO = "two raw/two.ome.tif raw/two_label.tif"
 PER_SLIDE = ("index", "segment", "objects", "overlay", "compare")
-LAST = {"archive": 1, "verdict": 1}
+LAST = {"archive": 1, "morning": 1, "verdict": 1}
 
 
 def run(project, script, *arguments):
@@ -84,7 +84,7 @@ def test_stages_in_turn_end_where_nothing_changed(finished_project):
     """The slide is touched: indexed again, found to be the same, and nothing follows."""
     (finished_project.folder / "raw" / "one.ome.tif").touch()
     assert set(finished_project.planned()) == {"index", "segment", "objects", "overlay", "compare",
-                                               "archive", "verdict"}  # fmt: skip
+                                               "archive", "morning", "verdict"}  # fmt: skip
     printed = run(finished_project, "in_turn.py")
     assert set(re.findall(r"^localrule (\w+):", printed, re.M)) == {"index"}
     assert finished_project.planned() == {}
@@ -94,7 +94,7 @@ def test_stages_in_turn_go_on_where_something_changed(finished_project):
     finished_project.configure(objects={"min_area_px": 200})
     printed = run(finished_project, "in_turn.py")
     rules = set(re.findall(r"^localrule (\w+):", printed, re.M)) - {"all"}
-    assert rules == {"objects", "overlay", "compare", "archive", "verdict"}
+    assert rules == {"objects", "overlay", "compare", "archive", "morning", "verdict"}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import os
 import pytest
 import tifffile
 
-SLIDE_RULES = {"segment", "objects", "overlay", "compare", "archive", "verdict"}
+SLIDE_RULES = {"segment", "objects", "overlay", "compare", "archive", "morning", "verdict"}
 MODEL_RULES = {"train", "evaluate", "summary", *SLIDE_RULES}
 MODULES = "workflow/scripts/slideunet"
 
@@ -85,9 +85,12 @@ TABLE = {
     "module of inference": (edit(f"{MODULES}/segmentation.py"), SLIDE_RULES),
     "module of objects": (
         edit(f"{MODULES}/hull.py"),
-        {"objects", "overlay", "compare", "archive", "verdict"},
+        {"objects", "overlay", "compare", "archive", "morning", "verdict"},
     ),
-    "module of the tables": (edit(f"{MODULES}/slide_failures.py"), {"archive", "verdict"}),
+    "module of the tables": (
+        edit(f"{MODULES}/slide_failures.py"),
+        {"archive", "morning", "verdict"},
+    ),
     "module of the Snakefile": (edit(f"{MODULES}/settings.py"), set()),
     "config network": (configure(network={"base_channels": 6}), MODEL_RULES),
     "config augment": (configure(augment={"noise": 0.2}), MODEL_RULES),
@@ -100,11 +103,11 @@ TABLE = {
     ),
     "config models: groups": (
         configure(models={"main": {"group": "g", "train_on": ["train"], "test_on": ["test"]}}),
-        {"summary", "verdict"},
+        {"summary", "morning", "verdict"},
     ),
     "config evaluate": (
         configure(evaluate={"min_area_px": 5}),
-        {"evaluate", "summary", "compare", "archive", "verdict"},
+        {"evaluate", "summary", "compare", "archive", "morning", "verdict"},
     ),
     "config index": (configure(index={"thumbnail_px": 512}), {"index", *SLIDE_RULES}),
     "config segment: tile size": (configure(segment={"tile_px": 64}), SLIDE_RULES),
@@ -112,12 +115,12 @@ TABLE = {
     "config segment: parts": (configure(segment={"parts": 2}), {"segment_part", *SLIDE_RULES}),
     "config objects": (
         configure(objects={"min_area_px": 5}),
-        {"objects", "overlay", "compare", "archive", "verdict"},
+        {"objects", "overlay", "compare", "archive", "morning", "verdict"},
     ),
     "config objects: threads": (configure(objects={"threads": 2}), set()),
     "config overlay": (
         configure(overlay={"outline_rgb": [255, 0, 0]}),
-        {"overlay", "archive", "verdict"},
+        {"overlay", "archive", "morning", "verdict"},
     ),
     "config scratch": (configure(scratch="/tmp"), set()),
     "config demo": (configure(demo={"mpp_um": 0.5}), set()),

@@ -3,6 +3,7 @@
 # Makes: nothing. No image is opened here and no numpy or torch imported: this file is read again
 # by every job on a cluster.
 
+import hashlib
 import os
 import sys
 from functools import partial
@@ -62,6 +63,7 @@ SEGMENT_MODELS = (
     if config["model"]
     else [f"{RESULTS}/models/{model}/train.json" for model in config["segment"]["models"]]
 )
+ALL_MODELS = [f"{RESULTS}/models/{model}/train.json" for model in MODELS] or SEGMENT_MODELS
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 ENVIRONMENT = "../../envs/environment.yaml"
@@ -83,6 +85,12 @@ wildcard_constraints:
 
 
 code_of = partial(code_digest.code_of, SCRIPTS)
+
+
+def page_digests():
+    """Digests of the morning report's template, style and script."""
+    files = sorted((SCRIPTS / "slideunet" / "page").iterdir())
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files}
 
 
 def config_of(*sections, **more):

@@ -1,6 +1,7 @@
 # Where the night stands: one row for each slide, the failures, the exit status.
 # Needs: all manifests of all slides; RESULTS/evaluation/summary.tsv.
 # Makes: RESULTS/archive.tsv, RESULTS/failures.tsv; RESULTS/timing.tsv, where segmentation's time went;
+#        RESULTS/morning.html, all that on one page with pictures, networks and provenance;
 #        RESULTS/verdict.txt only if no slide failed (with the measured accuracy).
 
 
@@ -36,6 +37,37 @@ rule archive:
         "../scripts/archive.py"
 
 
+rule morning:
+    """Write the morning report: one page, nothing beside it is needed to read it."""
+    input:
+        archive=f"{RESULTS}/archive.tsv",
+        failures=f"{RESULTS}/failures.tsv",
+        timing=f"{RESULTS}/timing.tsv",
+        slides=slide_manifests("slide"),
+        overlays=slide_manifests("overlay"),
+        evaluation=f"{RESULTS}/evaluation/summary.tsv",
+        models=ALL_MODELS,
+    output:
+        page=report(f"{RESULTS}/morning.html", caption="../report/morning.rst", category="Slides"),
+    log:
+        f"{LOGS}/morning/morning.log",
+    benchmark:
+        f"{BENCHMARKS}/morning/morning.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1500,
+        runtime=60,
+    params:
+        results=lambda wildcards, output: str(Path(output.page).parent),
+        # a function of output: what changes a result makes a new page all the same
+        configuration=lambda wildcards, output: config,
+        page=page_digests(),
+        code=code_of("morning.py"),
+    script:
+        "../scripts/morning.py"
+
+
 rule verdict:
     """Turn failed slides into a failed run: the last thing that happens."""
     input:
@@ -61,6 +93,11 @@ rule verdict:
 
 
 # A job that was killed on its last attempt left no manifest: enter it, and say where the night
-# stands, even though rule archive could not run.
+# stands, even though rules archive and morning could not run.
 onerror:
     slide_failures.close(RESULTS, sorted(SLIDES), REFUSED)
+    if SLIDES or REFUSED:
+        from slideunet.stages.morning import morning
+
+        page = f"{RESULTS}/morning.html"
+        morning(results=RESULTS, models=ALL_MODELS, page=page, config=config)
