@@ -6,7 +6,7 @@ CORES ?= all
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo explain stages verify bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults lint format reference lock clean
+.PHONY: help demo init explain status stages verify bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,12 @@ test-faults: $(VENV)/installed-test results/demo/demo.json  ## Run the heavy tes
 
 explain: $(VENV)/installed  ## Why each job would run: make explain ARGS="--profile profiles/local --configfile mine.yaml"
 	@$(BIN)/python workflow/explain.py $(ARGS)
+
+init: $(VENV)/installed  ## A first configuration and tables for a folder of slides: make init FOLDER=/data/slides
+	@$(BIN)/python workflow/init.py $(FOLDER) $(ARGS)
+
+status: $(VENV)/installed  ## Where a run stands, while it runs: make status ARGS="--configfile mine.yaml"
+	@$(BIN)/python workflow/status.py $(ARGS)
 
 stages: $(VENV)/installed  ## All stages in turn: one that makes the same again ends there (ARGS as above)
 	$(BIN)/python workflow/in_turn.py $(ARGS)
