@@ -6,7 +6,7 @@ CORES ?= all
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo init explain status stages verify bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults lint format reference lock clean
+.PHONY: help demo init explain status stages verify bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults docs lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -101,15 +101,28 @@ format: $(VENV)/installed-test  ## Format Python and Snakemake files
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
 
-reference:  ## Write docs/config.md and docs/columns.md anew from configuration, schemas and code
+# The site's tools have an environment of their own: the product needs none of them.
+$(VENV)-docs/installed: envs/requirements-docs.txt
+	$(PYTHON) -m venv --clear $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-docs.txt
+	@touch $@
+
+docs: $(VENV)-docs/installed  ## The docs as a site in site/, links checked
+	$(VENV)-docs/bin/mkdocs build --strict --quiet
+
+reference:  ## Write docs/config.md, docs/columns.md and the README's graph anew
 	$(BIN)/python docs/config_reference.py
 	$(BIN)/python docs/columns_reference.py
+	$(BIN)/python docs/rule_graph.py
 
 lock:  ## Write the exact versions of envs/*.in, installed afresh together, to envs/*.txt
 	$(PYTHON) -m venv --clear $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet -r envs/requirements.in -r envs/requirements-test.in
 	$(VENV)-lock/bin/python envs/freeze.py envs/requirements.in envs/requirements.txt
 	$(VENV)-lock/bin/python envs/freeze.py envs/requirements-test.in envs/requirements-test.txt envs/requirements.txt
+	$(PYTHON) -m venv --clear $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet -r envs/requirements-docs.in packaging
+	$(VENV)-lock/bin/python envs/freeze.py envs/requirements-docs.in envs/requirements-docs.txt
 	rm -rf $(VENV)-lock
 
 clean:  ## Remove what the demo made, keep the environment

@@ -22,6 +22,34 @@ def test_the_reference_is_current(project, name):
     assert page == reference(), "run `make reference`"
 
 
+def test_the_readmes_rule_graph_is_snakemakes(project):
+    sys.path.insert(0, str(project / "docs"))
+    try:
+        rule_graph = import_module("rule_graph")
+    finally:
+        sys.path.pop(0)
+    text = (project / "README.md").read_text()
+    graph = rule_graph.drawn()
+    assert ("train", "evaluate") in rule_graph.edges(graph)
+    assert text == rule_graph.with_figure(text, graph), "run `make reference`"
+    assert text.count(rule_graph.figure(graph)) == 1
+
+
+def test_links_between_pages_lead_somewhere(project):
+    """`make docs` checks anchors too; here what README.md and the pages name must be there."""
+    pages = [project / "README.md", project / "CONTRIBUTING.md", *(project / "docs").glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_each_page_of_the_docs_is_in_the_sites_contents(project):
+    contents = (project / "mkdocs.yml").read_text()
+    for page in (project / "docs").glob("*.md"):
+        assert f": {page.name}\n" in contents, page.name
+
+
 def pins(project, name):
     lines = (project / "envs" / name).read_text().splitlines()
     found = [line for line in lines if not line.startswith("#")]
@@ -29,9 +57,9 @@ def pins(project, name):
     return dict(line.split("==") for line in found)
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-test"])
+@pytest.mark.parametrize("name", ["requirements", "requirements-test", "requirements-docs"])
 def test_the_lock_holds_each_range(project, name):
-    locked = pins(project, "requirements.txt")
+    locked = pins(project, f"{'requirements' if name != 'requirements-docs' else name}.txt")
     if name == "requirements-test":
         locked |= pins(project, "requirements-test.txt")
     for line in (project / "envs" / f"{name}.in").read_text().splitlines():
