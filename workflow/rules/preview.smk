@@ -1,12 +1,12 @@
 # What the networks that segment slides see in images that nobody annotated: one page of pictures.
-# Needs: the table `unlabelled` and the files that it names; RESULTS/models/NAME/train.json.
+# Needs: the table `unlabelled` and the files that it names; the manifests of the networks that segment.
 # Makes: RESULTS/evaluation/unlabelled.json with unlabelled.png.
 
 
 rule preview:
     """Show all images of the table `unlabelled`, segmented by the mean of the networks."""
     input:
-        models=[f"{RESULTS}/models/{model}/train.json" for model in config["segment"]["models"]],
+        models=SEGMENT_MODELS,
         images=sorted({row["image"] for row in UNLABELLED.values()}),
     output:
         manifest=f"{RESULTS}/evaluation/unlabelled.json",

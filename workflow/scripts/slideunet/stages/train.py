@@ -242,6 +242,7 @@ def _shape(description: model.Description) -> dict:
         "base_channels": known["base_channels"],
         "padded": known.get("padded", False),
         "narrow_expansion": known.get("narrow_expansion", False),
+        "sliding_window": known.get("sliding_window", False),
     }
 
 
