@@ -1,6 +1,7 @@
 """Only what changed reruns: edit one thing in a finished project, ask what would run."""
 
 import os
+import shutil
 
 import pytest
 import tifffile
@@ -28,16 +29,56 @@ def configure(**changes):
     return lambda project: project.configure(**changes)
 
 
-def change_label(project):
-    path = project.folder / "raw" / "a_label.tif"
-    label = tifffile.imread(path)
-    label[:20] = 0
-    tifffile.imwrite(path, label, metadata=None)
+def change_rows(path):
+    """The first rows of an image become 0."""
+
+    def change(project):
+        file = project.folder / path
+        image = tifffile.imread(file)
+        image[:20] = 0
+        tifffile.imwrite(file, image, metadata=None)
+
+    return change
+
+
+def touch(path):
+    return lambda project: os.utime(project.folder / path)
 
 
 def replace_slide(project):
     source = project.folder / "raw" / "two.ome.tif"
     (project.folder / "raw" / "one.ome.tif").write_bytes(source.read_bytes())
+
+
+def change_one_bit(project):
+    """Same size, other time."""
+    path = project.folder / "raw" / "one.ome.tif"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def check_out_again(project):
+    """As git does on another branch and back: new files of the same content."""
+    for name in ("workflow", "profiles", "tables", "raw", "Snakefile", "config.yaml"):
+        path = project.folder / name
+        copy = project.folder / f"{name}.copy"
+        shutil.copytree(path, copy) if path.is_dir() else shutil.copy(path, copy)
+        path.rename(project.folder / f"{name}.before")
+        copy.rename(path)
+
+
+def move_slides(project):
+    """To another folder, with new times."""
+    (project.folder / "archive").mkdir()
+    shutil.copy(project.folder / "raw" / "one.ome.tif", project.folder / "archive")
+    (project.folder / "raw" / "one.ome.tif").unlink()
+    project.write_table("slides", "id image label", "one archive/one.ome.tif raw/one_label.tif")
+
+
+def move_project(project):
+    """All of it, with the results and Snakemake's metadata."""
+    project.folder = project.folder.rename(project.folder.with_name("elsewhere"))
 
 
 def reorder_table(project):
@@ -72,7 +113,14 @@ def edit_profile(project):
 
 TABLE = {
     "nothing": (lambda project: None, set()),
-    "files touched": (touch_everything, {"index", *SLIDE_RULES}),
+    "all files touched": (touch_everything, set()),
+    "a slide touched": (touch("raw/one.ome.tif"), set()),
+    "a training image touched": (touch("raw/a.tif"), set()),
+    "a training label touched": (touch("raw/a_label.tif"), set()),
+    "a reference label touched": (touch("raw/one_label.tif"), set()),
+    "checked out again": (check_out_again, set()),
+    "the project moved": (move_project, set()),
+    "a slide moved": (move_slides, set()),
     "comment in a module": (edit(f"{MODULES}/geometry.py", "\n# a comment\n"), set()),
     "comment in a script": (edit("workflow/scripts/train.py", "\n# a comment\n"), set()),
     "script of a rule": (edit("workflow/scripts/train.py"), MODEL_RULES),
@@ -124,12 +172,16 @@ TABLE = {
     ),
     "config scratch": (configure(scratch="/tmp"), set()),
     "config demo": (configure(demo={"mpp_um": 0.5}), set()),
-    "a training label": (change_label, {"ingest", "weights", *MODEL_RULES}),
+    "a training label": (change_rows("raw/a_label.tif"), {"ingest", "weights", *MODEL_RULES}),
+    "a training image": (change_rows("raw/a.tif"), {"ingest", "weights", *MODEL_RULES}),
     "a slide": (replace_slide, {"index", *SLIDE_RULES}),
+    "a slide: one bit of it": (change_one_bit, {"index", *SLIDE_RULES}),
+    "a slide's reference": (change_rows("raw/one_label.tif"), {"compare", "archive", "verdict"}),
     "order of the table": (reorder_table, set()),
     "one more slide": (add_slide, {"index", *SLIDE_RULES}),
     "one more training image": (add_training_image, {"ingest", "weights", *MODEL_RULES}),
     "resources of the profile": (edit_profile, set()),
+    "the report's words": (edit("workflow/report/overlay.rst", "\nMore words.\n"), set()),
 }
 
 

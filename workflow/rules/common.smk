@@ -16,7 +16,7 @@ SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from slideunet import code_digest, job_limits, local_gpus, longest_first
-from slideunet import settings, slide_failures, slide_folder, tables
+from slideunet import settings, slide_failures, slide_folder, slide_identity, tables
 from slideunet.errors import UserError
 
 
@@ -73,9 +73,25 @@ if GPUS and workflow.is_main_process and workflow.local_exec:
     if "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", local_gpus.count_gpus())
 
-# Slides that failed in an earlier call are tried again in this one (workflow/in_turn.py: once).
-if workflow.is_main_process and not workflow.dryrun and "UNET_SLIDES_LATER_STAGE" not in os.environ:
+# One of the calls of workflow/in_turn.py, which are counted from 0.
+STAGE = os.environ.get("UNET_SLIDES_STAGE")
+
+# Slides that failed in an earlier call are tried again in this one (of several stages: once).
+if workflow.is_main_process and not workflow.dryrun and STAGE in (None, "0"):
     slide_failures.set_aside(RESULTS)
+
+# Slides that were touched or moved are told from changed ones here, by their content; where the
+# stages run in turn by rule index, whose jobs make the same again.
+SAME_SLIDES = set()
+if workflow.is_main_process:
+    # (workflow.dryrun is not known yet while this file is read)
+    dry_run = workflow.output_settings.dryrun
+    SAME_SLIDES = slide_identity.find_same(
+        RESULTS,
+        {name: row["image"] for name, row in SLIDES.items()},
+        note=not dry_run,
+        read_bytes=slide_identity.bytes_to_read(dry_run=dry_run, in_turn=STAGE is not None),
+    )
 
 
 wildcard_constraints:
@@ -150,26 +166,26 @@ def train_threads(wildcards):
     return model_settings(wildcards)["train"]["threads"]
 
 
-def slide_file(wildcards):
-    """The slide's file. `ancient`: its size and time stand in `slide_identity`, by value."""
+def slide_made_here(wildcards):
+    """The demo's slide, since a rule makes it. `identity_of_slide` tells the changes of others."""
     file = SLIDES[wildcards.slide]["image"]
-    return file if file in DEMO.values() else ancient(file)
+    return file if file in DEMO.values() else []
 
 
-def slide_identity(wildcards):
+def identity_of_slide(wildcards):
     """Size in bytes and modification time in ns: a changed slide is indexed again.
 
-    None for the demo's slide, which is compared by content as any file that a rule makes.
+    Of a slide that was only touched or moved those that it was indexed with. None for the demo's
+    slide, which is compared by content as any file that a rule makes.
     """
     file = SLIDES[wildcards.slide]["image"]
     if file in DEMO.values():
         return None
-    stat = Path(file).stat()
-    return {"mtime_ns": stat.st_mtime_ns, "size": stat.st_size}
+    return slide_identity.identity_of(RESULTS, wildcards.slide, file, SAME_SLIDES)
 
 
-def slide_priority(wildcards):
-    """Large slides first: the size of the slide in bytes."""
+def slide_bytes(wildcards):
+    """Size of the slide. It is its jobs' priority too: large slides first."""
     return longest_first.bytes_of(SLIDES[wildcards.slide]["image"])
 
 

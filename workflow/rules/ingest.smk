@@ -33,7 +33,7 @@ rule ingest:
 rule index:
     """Look at one slide: what it is, where its tissue lies, how its grey values spread."""
     input:
-        slide=slide_file,
+        made=slide_made_here,
         tissue=tissue_file,
     output:
         manifest=f"{RESULTS}/slides/{{slide}}/slide.json",
@@ -41,18 +41,20 @@ rule index:
         f"{LOGS}/index/{{slide}}.log",
     benchmark:
         f"{BENCHMARKS}/index/{{slide}}.tsv"
-    priority: slide_priority
+    priority: slide_bytes
     conda:
         ENVIRONMENT
     resources:
         # the child process that decodes has limits of its own
         mem_mb=lambda wildcards, attempt: (config["index"]["mem_mb"] + 500) * attempt,
         # A copy is written at some 10 MB/s of compressed pixels at least.
-        runtime=lambda wildcards, attempt, input: attempt
-        * (30 + config["index"]["copy"] * int(input.size_mb) // 600),
+        runtime=lambda wildcards, attempt: attempt
+        * (30 + config["index"]["copy"] * slide_bytes(wildcards) // 600_000_000),
     params:
         settings=slide_settings,
-        identity=slide_identity,
+        # a function of output: where the slide lies is no reason to index it again
+        slide=lambda wildcards, output: SLIDES[wildcards.slide]["image"],
+        identity=identity_of_slide,
         code=code_of("index.py"),
     script:
         "../scripts/index.py"

@@ -18,7 +18,7 @@ rule objects:
         f"{LOGS}/objects/{{slide}}.log",
     benchmark:
         f"{BENCHMARKS}/objects/{{slide}}.tsv"
-    priority: slide_priority
+    priority: slide_bytes
     conda:
         ENVIRONMENT
     threads: config["objects"]["threads"]

@@ -29,7 +29,7 @@ rule segment:
         f"{LOGS}/segment/{{slide}}.log",
     benchmark:
         f"{BENCHMARKS}/segment/{{slide}}.tsv"
-    priority: slide_priority
+    priority: slide_bytes
     conda:
         ENVIRONMENT
     threads: config["segment"]["threads"]
@@ -60,7 +60,7 @@ rule segment_part:
         f"{LOGS}/segment_part/{{slide}}-{{part}}-of-{{parts}}.log",
     benchmark:
         f"{BENCHMARKS}/segment_part/{{slide}}-{{part}}-of-{{parts}}.tsv"
-    priority: slide_priority
+    priority: slide_bytes
     conda:
         ENVIRONMENT
     threads: config["segment"]["threads"]

@@ -6,9 +6,10 @@ from slideunet.stages.index import index
 if __name__ == "__main__":
     with job(log_file=snakemake.log[0], threads=snakemake.threads):
         index(
-            slide=snakemake.input.slide,
+            slide=snakemake.params.slide,
             tissue=snakemake.input.tissue,
             manifest=snakemake.output.manifest,
             settings=snakemake.params.settings,
             code=snakemake.params.code,
+            identity=snakemake.params.identity,
         )

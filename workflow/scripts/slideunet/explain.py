@@ -55,8 +55,8 @@ def changed_params(before: Iterable[str], now: Iterable[str]) -> list[str]:
         if kind == "code":
             said.append(f"its code changed: {some(f'workflow/scripts/{key}' for key in keys)}")
         elif kind == "file":
-            words = "it has another size" if "size" in keys else "the time of its last change"
-            said.append(f"the slide's file was changed or touched ({words})")
+            words = "another size" if "size" in keys else "another time and content"
+            said.append(f"the slide's file has changed: {words}")
         else:
             said += [_setting(key, one, other) for key in keys]
     return said or ["its settings were noted differently"]

@@ -9,32 +9,24 @@ need none.
 Imported by the Snakefile side.
 """
 
-import functools
 import heapq
-import os
 from collections import defaultdict
 from collections.abc import Collection
+
+from slideunet.slide_stat import stat_of
 
 # Training comes before all: nothing can be segmented without it.
 TRAINING = 1 << 60
 
 
-@functools.cache
 def bytes_of(path: str) -> int:
-    """Size of a slide's file, with what lies in the folder that it is or that belongs to it.
-
-    Folders are looked into one level deep: enough for DICOM and MRXS; that of an OME-Zarr is found
-    too small, it comes last. 0 where there is nothing (yet).
+    """Size of a slide; that of an OME-Zarr is found too small, it comes last. 0 where there is
+    nothing (yet).
     """
-    folder = os.path.splitext(path)[0] if path.lower().endswith(".mrxs") else path
     try:
-        size = os.stat(path).st_size
-        if os.path.isdir(folder):
-            with os.scandir(folder) as entries:
-                size += sum(entry.stat().st_size for entry in entries if entry.is_file())
+        return stat_of(path)["size"]
     except OSError:
         return 0
-    return size
 
 
 def install(scheduler: object) -> None:

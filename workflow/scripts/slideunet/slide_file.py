@@ -13,9 +13,14 @@ from slideunet.errors import UserError
 NAME = "source.json"
 
 
-def write_source(folder: Path, path: str, mtime_ns: int) -> None:
-    """Write NAME into the folder: the slide's path as the table gives it, its time in ns."""
-    store.write_file(folder / NAME, store.to_json({"mtime_ns": mtime_ns, "path": path}))
+def write_source(folder: Path, path: str, mtime_ns: int, identity: dict | None, stat: dict) -> None:
+    """Write NAME into the folder.
+
+    path : of the slide, as the table gives it; mtime_ns : latest time of the files it consists of
+    identity : what rule index was told of it (slide_identity.py); stat : what slide_stat says of it
+    """
+    content = {"identity": identity, "mtime_ns": mtime_ns, "path": path, "stat": stat}
+    store.write_file(folder / NAME, store.to_json(content))
 
 
 def load_slide(manifest: str | Path) -> dict:

@@ -7,15 +7,25 @@ from slideunet.job import stop_if_asked
 from slideunet.readers.remote import RemoteReader
 from slideunet.slide_copy import copy_slide
 from slideunet.slide_file import NAME, write_source
+from slideunet.slide_stat import stat_of
 from slideunet.slides import FILES
 from slideunet.store import Work, make
 
 
-def index(*, slide: str, tissue: str | list, manifest: str, settings: dict, code: dict) -> None:
+def index(
+    *,
+    slide: str,
+    tissue: str | list,
+    manifest: str,
+    settings: dict,
+    code: dict,
+    identity: dict | None = None,
+) -> None:
     """Index a slide: thumbnail.png and tissue.geojson beside the manifest slide.json.
 
     tissue : the user's own outlines (GeoJSON), an empty list for none
     settings : sections index and intensity, mpp_um of the slide's table row or None
+    identity : size and time that the workflow takes the slide to have; noted beside the manifest
 
     Decoding happens in a child process with limits (index.mem_mb, index.seconds): a slide that
     can't be read, or breaks a decoder, ends as a manifest with `status: failed`. With index.copy
@@ -25,6 +35,7 @@ def index(*, slide: str, tissue: str | list, manifest: str, settings: dict, code
     inputs = {"tissue": tissue} if tissue else {}
 
     def build(work: Work) -> tuple[list[str], dict]:
+        seen = stat_of(slide)
         facts = index_slide_guarded(
             slide,
             settings,
@@ -33,7 +44,7 @@ def index(*, slide: str, tissue: str | list, manifest: str, settings: dict, code
             mem_mb=settings["index"]["mem_mb"],
             seconds=settings["index"]["seconds"],
         )
-        write_source(work.folder, os.fspath(slide), facts.pop("mtime_ns"))
+        write_source(work.folder, os.fspath(slide), facts.pop("mtime_ns"), identity, seen)
         work.unlisted.append(NAME)
         if not settings["index"].get("copy"):
             return list(FILES), facts
