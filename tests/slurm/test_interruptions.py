@@ -95,6 +95,32 @@ def test_cancelled_job_is_tried_again(finished, expected):
     assert states == ["CANCELLED", "COMPLETED"]
 
 
+def test_a_packed_job_goes_on_with_what_is_not_done(finished, expected):
+    """Two slides share a job that is cancelled after the first: that one is not computed again."""
+    finished.without_gpu()
+    finished.write_table("slides", "id image", "one raw/one.ome.tif", "two raw/two.ome.tif")
+    finished.remove("slides/one/segmentation*")
+    both = [f"results/slides/{slide}/segmentation.json" for slide in ("one", "two")]
+    run = finished.start(*both, "--group-components", "segment=2")
+    done = finished.wait_for_file("results/slides/*/segmentation.json", 400)
+    job = finished.running("segment")
+    shards = lambda: {  # noqa: E731
+        path: path.stat().st_mtime_ns
+        for path in (done.parent / "segmentation.ome.zarr").rglob("*")
+        if path.is_file()
+    }
+    before = shards()
+    finished.wait_for_file("results/slides/*/.segmentation.work-*/markers/*")
+    finished.cluster.run("scancel", job["JobId"])
+    run.wait()
+    states = [job["JobState"] for job in finished.cluster.jobs_of("segment")]
+    assert states == ["CANCELLED", "COMPLETED"]
+    assert shards() == before
+    assert same(finished, expected, "slides/one/segmentation")
+    work = [path for path in finished.folder.rglob("*.work-*") if path.exists()]
+    assert work == [], "work folders are swept"
+
+
 def test_time_limit_is_seen_coming(finished):
     """A minute's limit: the job saves, goes back by itself under its id, and goes on."""
     finished.configure(train={"steps": 1_000_000})

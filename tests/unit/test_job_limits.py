@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from slideunet.job_limits import minutes, objects_mb, pixels_of
+from slideunet.job_limits import index_minutes, minutes, objects_mb, pixels_of
 
 
 def test_pixels_of_a_manifest(tmp_path):
@@ -24,3 +24,10 @@ def test_time_and_memory_grow_with_pixels_and_attempt():
     assert objects_mb(0, 1) == 2000
     assert objects_mb(10_000_000_000, 1) == 6000
     assert objects_mb(10_000_000_000, 2) == 12000
+
+
+def test_the_time_to_index_grows_with_the_file():
+    """A terabyte is read in 14 hours at 20 MB/s; a copy takes twice as long again."""
+    assert index_minutes(100_000_000, copy=False) == 30
+    assert index_minutes(10**12, copy=False) == 30 + 833
+    assert index_minutes(10**12, copy=True) == 30 + 2500

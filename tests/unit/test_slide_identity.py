@@ -2,18 +2,16 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from slideunet import store
+from slideunet.code_digest import code_of
 from slideunet.readers.files import identity
 from slideunet.slide_file import load_slide, write_source
 from slideunet.slide_identity import bytes_to_read, find_same, identity_of
 from slideunet.slide_stat import stat_of
-
-
-@pytest.fixture(autouse=True)
-def _each_call_is_a_process_of_its_own():
-    stat_of.cache_clear()
 
 
 @pytest.fixture
@@ -32,7 +30,6 @@ def slides(tmp_path, monkeypatch):
 
 def index(slide, path):
     """What rule index leaves behind."""
-    stat_of.cache_clear()
 
     def build(work):
         facts = identity(path)
@@ -42,12 +39,6 @@ def index(slide, path):
 
     store.make(f"results/slides/{slide}/slide.json", build, kind="index", settings={}, code={},
                inputs={})  # fmt: skip
-
-
-def again(path):
-    """Touch it; a later call of Snakemake looks."""
-    os.utime(path)
-    stat_of.cache_clear()
 
 
 def test_nothing_is_read_where_nothing_was_touched(slides, capsys):
@@ -64,7 +55,7 @@ def test_nothing_is_read_where_nothing_was_touched(slides, capsys):
 def test_touched(slides, slide, file, capsys):
     """It keeps the size and time it was indexed with; segmentation finds the new time noted."""
     before = stat_of(slides[slide])
-    again(file)
+    os.utime(file)
     assert stat_of(slides[slide]) != before
     same = find_same("results", slides)
     assert same == {slide}
@@ -74,7 +65,7 @@ def test_touched(slides, slide, file, capsys):
     assert identity_of("results", slide, slides[slide]) == before
     assert find_same("results", slides) == set()
     assert load_slide(f"results/slides/{slide}/slide.json")["mtime_ns"] == os.stat(file).st_mtime_ns
-    again(file)
+    os.utime(file)
     assert find_same("results", slides) == {slide}
     assert identity_of("results", slide, slides[slide]) == before, "twice touched"
 
@@ -87,7 +78,7 @@ def test_changed(slides):
         file.write("more")
     shutil.copy("raw/a.svs", "raw/b/more.dat")
     for path in ("raw/a.svs", "raw/b.mrxs", "raw/c.zarr/zarr.json"):
-        again(path)
+        os.utime(path)
     assert find_same("results", slides) == {"c"}
     for slide in "ab":
         assert identity_of("results", slide, slides[slide]) == stat_of(slides[slide])
@@ -100,7 +91,7 @@ def test_moved(slides):
     shutil.move("raw/a.svs", "archive/other.svs")
     shutil.move("raw/b", "archive/b")
     shutil.move("raw/b.mrxs", "archive/b.mrxs")
-    again("archive/b.mrxs")
+    os.utime("archive/b.mrxs")
     there = {"a": "archive/other.svs", "b": "archive/b.mrxs", "c": "raw/c.zarr"}
     assert find_same("results", there, read_bytes=0) == {"a"}
     assert find_same("results", there) == {"b"}
@@ -113,9 +104,8 @@ def test_what_was_not_indexed_or_is_gone_is_left_alone(slides, tmp_path):
     failed = "results/slides/a/slide.json"
     with open(failed, "w") as file:
         file.write('{"kind": "index", "status": "failed", "failure": {}}')
-    again("raw/a.svs")
+    os.utime("raw/a.svs")
     os.remove("raw/b.mrxs")
-    stat_of.cache_clear()
     assert find_same("results", {**slides, "new": "raw/a.svs"}) == set()
     assert identity_of("results", "a", "raw/a.svs") == stat_of("raw/a.svs")
     assert identity_of("results", "new", "raw/a.svs") == stat_of("raw/a.svs")
@@ -124,7 +114,7 @@ def test_what_was_not_indexed_or_is_gone_is_left_alone(slides, tmp_path):
 def test_a_dry_run_writes_nothing_and_reads_no_more_than_it_may(slides, capsys):
     with open("results/slides/a/source.json", "rb") as file:
         before = file.read()
-    again("raw/a.svs")
+    os.utime("raw/a.svs")
     assert find_same("results", slides, note=False) == {"a"}
     capsys.readouterr()
     assert find_same("results", slides, note=False, read_bytes=3) == set()
@@ -139,3 +129,14 @@ def test_how_much_a_call_reads():
     assert bytes_to_read(dry_run=False, in_turn=False) > 1e15
     assert bytes_to_read(dry_run=True, in_turn=False) == 50e9
     assert bytes_to_read(dry_run=False, in_turn=True) == 0
+
+
+def test_the_process_that_waits_for_a_decoder_loads_no_numpy(project):
+    """Half a second of each slide's job."""
+    code = "import sys, slideunet.job, slideunet.stages.index; print('numpy' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project / "workflow" / "scripts", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "False"
+    assert "slideunet/slides.py" in code_of(project / "workflow" / "scripts", "index.py")

@@ -1,6 +1,7 @@
 """States of jobs, put into the words that Snakemake's Slurm plugin understands."""
 
 import importlib
+from types import SimpleNamespace
 
 import pytest
 from slideunet import slurm_executor
@@ -106,3 +107,32 @@ def test_the_plugin_still_has_what_is_replaced():
     assert "_fallback_account_arg" in source
     assert f'status == "{GONE}"' in source
     assert {"NODE_FAIL", "PREEMPTED"} == slurm_executor.PASSING
+
+
+@pytest.mark.parametrize(
+    ("arguments", "packed"),
+    [
+        (["--target-jobs", "segment:slide=a", "segment:slide=b", "--force"], True),
+        (["--target-jobs", "objects:slide=a", "overlay:slide=a"], True),
+        (["--target-jobs", "segment:slide=a", "--force", "--cores", "1"], False),
+        (["--cores", "1", "a", "b"], False),
+    ],
+)
+def test_packed_jobs_are_told_by_their_targets(arguments, packed):
+    assert slurm_executor.is_packed(arguments) == packed
+
+
+def test_what_a_packed_job_kept_goes_once_it_has_succeeded(tmp_path):
+    """And not before: of a job of one rule nothing is kept, what it left is not touched."""
+    kept = tmp_path / ".slide.work-1"
+    manifest = tmp_path / "slide.json"
+    reported = []
+    executor = SimpleNamespace(report_job_success=reported.append)
+    slurm_executor.forget_work_of_packed_jobs(executor)
+    member = SimpleNamespace(output=SimpleNamespace(manifest=str(manifest)))
+    for group in (False, True):
+        kept.mkdir(exist_ok=True)
+        job = SimpleNamespace(is_group=lambda group=group: group, jobs=[member])
+        executor.report_job_success(SimpleNamespace(job=job))
+        assert kept.exists() != group
+    assert len(reported) == 2

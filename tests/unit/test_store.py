@@ -270,3 +270,45 @@ def test_replaces_what_was_there(tmp_path):
 def test_nan_is_no_json():
     with pytest.raises(ValueError, match="JSON"):
         store.to_json({"loss": float("nan")})
+
+
+def test_a_packed_job_that_failed_finds_what_is_done(tmp_path, monkeypatch):
+    """Snakemake took the manifest away, since another slide of the job failed."""
+    monkeypatch.setenv(store.PACKED, "1")
+    manifest = tmp_path / "out" / "id.json"
+    make(tmp_path)
+    whole = content_of(tmp_path / "out")
+    built = []
+
+    def build_again(work):
+        built.append(work)
+        return build(work)
+
+    for _ in range(2):
+        manifest.unlink()
+        make(tmp_path, build_again)
+        again = content_of(tmp_path / "out")
+        assert {name: again[name] for name in whole if ".work-" not in name} == {
+            name: data for name, data in whole.items() if ".work-" not in name
+        }
+        assert built == []
+    (tmp_path / "out" / "b.txt").write_text("c")
+    make(tmp_path, build_again)
+    assert len(built) == 1, "damaged"
+    make(tmp_path, build_again, code={"m.py": "456"})
+    assert len(built) == 2, "other code"
+
+    store.forget_work(manifest)
+    assert {name for name in content_of(tmp_path / "out")} == {"id.json", "data/a.bin", "b.txt"}
+    make(tmp_path, build_again, code={"m.py": "456"})
+    assert len(built) == 3, "the job had succeeded: someone wants it made anew"
+
+
+def test_a_slide_that_failed_is_tried_again_in_a_packed_job_too(tmp_path, monkeypatch):
+    monkeypatch.setenv(store.PACKED, "1")
+
+    def fail(work):
+        raise SlideError("broken")
+
+    assert make(tmp_path, fail, slide=True)["status"] == "failed"
+    assert make(tmp_path, slide=True)["status"] == "done"

@@ -4,15 +4,18 @@
 
 import os
 import signal
+import sys
 
 from snakemake.shell import shell
 
-from slideunet import slurm_start
+from slideunet import slurm_executor, slurm_start, store
 
 # A cluster tells all processes of a job that its end is near (SIGTERM, SIGUSR1). The script saves
 # its work then, for which the shell and the Snakemake around it have to live on.
 if workflow.remote_exec:
     os.environ.update(UNET_SLIDES_SLURM_JOB=os.environ.get("SLURM_JOB_ID", ""))
+    if slurm_executor.is_packed(sys.argv):
+        os.environ[store.PACKED] = "1"
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     shell.prefix("set -euo pipefail; trap '' TERM USR1; ")
 

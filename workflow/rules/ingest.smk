@@ -47,9 +47,9 @@ rule index:
     resources:
         # the child process that decodes has limits of its own
         mem_mb=lambda wildcards, attempt: (config["index"]["mem_mb"] + 500) * attempt,
-        # A copy is written at some 10 MB/s of compressed pixels at least.
+        # It is read once for its checksum, at 20 MB/s at least; a copy is written at 10.
         runtime=lambda wildcards, attempt: attempt
-        * (30 + config["index"]["copy"] * slide_bytes(wildcards) // 600_000_000),
+        * job_limits.index_minutes(slide_bytes(wildcards), config["index"]["copy"]),
     params:
         settings=slide_settings,
         # a function of output: where the slide lies is no reason to index it again

@@ -14,6 +14,8 @@ from pathlib import Path
 # Slower than any machine that was measured (docs/scale.md), pixels a second, and MB a gigapixel.
 SEGMENT_PX_PER_S, OBJECTS_PX_PER_S = 1e6, 1e6
 OBJECTS_MB_PER_GPX = 400
+# Of compressed pixels, bytes a second.
+READ_BYTES_PER_S, COPY_BYTES_PER_S = 20e6, 10e6
 
 
 @functools.cache
@@ -29,6 +31,12 @@ def pixels_of(manifest: str) -> int:
 def minutes(pixels: int, px_per_s: float, at_least: int, attempt: int) -> int:
     """Run time to ask for, minutes."""
     return attempt * (at_least + math.ceil(pixels / px_per_s / 60))
+
+
+def index_minutes(size_bytes: int, copy: bool) -> int:
+    """Run time of rule index to ask for, minutes: the whole file is read, and copied if wanted."""
+    seconds = size_bytes / READ_BYTES_PER_S + copy * size_bytes / COPY_BYTES_PER_S
+    return 30 + int(seconds // 60)
 
 
 def objects_mb(pixels: int, attempt: int) -> int:

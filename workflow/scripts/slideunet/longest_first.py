@@ -9,6 +9,7 @@ need none.
 Imported by the Snakefile side.
 """
 
+import functools
 import heapq
 from collections import defaultdict
 from collections.abc import Collection
@@ -19,6 +20,7 @@ from slideunet.slide_stat import stat_of
 TRAINING = 1 << 60
 
 
+@functools.cache
 def bytes_of(path: str) -> int:
     """Size of a slide; that of an OME-Zarr is found too small, it comes last. 0 where there is
     nothing (yet).

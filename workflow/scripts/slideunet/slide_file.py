@@ -11,6 +11,8 @@ from slideunet import store
 from slideunet.errors import UserError
 
 NAME = "source.json"
+# What indexing leaves beside its manifest.
+FILES = ("thumbnail.png", "tissue.geojson")
 
 
 def write_source(folder: Path, path: str, mtime_ns: int, identity: dict | None, stat: dict) -> None:

@@ -3,11 +3,9 @@
 Imported by the Snakefile side.
 """
 
-import functools
 import os
 
 
-@functools.cache
 def stat_of(path: str) -> dict[str, int]:
     """Size in bytes and latest modification time in ns of a slide, with what lies in the folder
     that it is or that belongs to it: {"mtime_ns", "size"}.

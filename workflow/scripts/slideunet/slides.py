@@ -16,6 +16,7 @@ from slideunet.readers.base import SlideReader, check_mpp
 from slideunet.readers.files import identity
 from slideunet.readers.open import open_slide
 from slideunet.resample import SlideView
+from slideunet.slide_file import FILES
 from slideunet.tissue import Tissue, find_tissue
 from slideunet.tissue_outlines import from_geojson, to_geojson
 
@@ -25,7 +26,6 @@ MIN_SIDE_PX = 64
 WINDOWS, WINDOW_PX = 64, 512
 # The overview is read in blocks of about 2048 x 2048 source pixels, so tiles decode once.
 _BLOCK_PX = 2048
-FILES = ("thumbnail.png", "tissue.geojson")
 
 
 def index_slide(

@@ -13,6 +13,8 @@ What snakemake-executor-plugin-slurm 2.8.0 does of itself (measured; tests/slurm
 * Inside each Slurm job a Snakemake starts another by srun for each rule's job, one after the other:
   a packed job of 4 slides took 31 s and 9.6 CPU-seconds for nothing. Here the one Snakemake in the
   Slurm job runs the scripts itself, as many at a time as the job has CPUs: 7 s and 3.4.
+* If one slide of a packed job fails the outputs of all are removed, and all are made again. Here
+  what is needed to know them again stays (store.py) until the packed job has succeeded.
 
 Imported by the Snakefile side.
 """
@@ -22,9 +24,11 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import cache
+from itertools import takewhile
 
+from slideunet import store
 from slideunet.slurm_job import seconds_of
 
 # Nodes whose memory is not told to Slurm appear with 1 MB.
@@ -44,6 +48,8 @@ NEVER = re.compile(
     "launch.failed.requeued.held"  # the node could not start it: as a new job it can go elsewhere
 )
 PENDING_REASONS = "squeue --noheader --states=PENDING --format=%i|%r --name={}"
+# What the Snakemake in a job is told to make.
+TARGETS = "--target-jobs"
 # The plugin's word for a job that is gone: Snakemake then looks whether its outputs are there.
 GONE = "UNKNOWN"
 
@@ -143,6 +149,7 @@ def install(executor: object) -> None:
     executor.check_active_jobs = check_active_jobs
     executor.run_job = run_job
     say_why_groups_are_refused(executor)
+    forget_work_of_packed_jobs(executor)
     executor.get_job_args = get_job_args
     executor.additional_general_args = lambda: "--executor local"
 
@@ -157,6 +164,25 @@ def say_why_groups_are_refused(executor: object) -> None:
         report(job_info, msg=msg, **more)
 
     executor.report_job_error = report_job_error
+
+
+def forget_work_of_packed_jobs(executor: object) -> None:
+    """Once a packed job has succeeded nothing of it will be made again."""
+    report = executor.report_job_success
+
+    def report_job_success(job_info: object) -> None:
+        if job_info.job.is_group():
+            for job in job_info.job.jobs:
+                store.forget_work(job.output.manifest)
+        report(job_info)
+
+    executor.report_job_success = report_job_success
+
+
+def is_packed(arguments: Sequence[str]) -> bool:
+    """Whether these are arguments of the Snakemake in a job of several rules' jobs."""
+    after = list(arguments)[list(arguments).index(TARGETS) + 1 :] if TARGETS in arguments else []
+    return len(list(takewhile(lambda word: not word.startswith("-"), after))) > 1
 
 
 def own_cores(arguments: str, threads: int, partition: str | None) -> str:

@@ -10,6 +10,9 @@ The order of publishing (a kill between any two steps loses nothing and leaves n
 whole): data and staged manifest written and flushed to disk in the work folder; a manifest of what
 is replaced removed; data renamed into place; the folder flushed; the manifest renamed into place;
 the folder flushed; work folder removed.
+
+If a job of several slides fails Snakemake removes the manifests of all. There (PACKED) the staged
+manifest stays in the work folder until the job has succeeded: the next attempt finds what is done.
 """
 
 import contextlib
@@ -33,6 +36,8 @@ from slideunet.manifest import (
 
 STAGED = "staged-manifest.json"
 OWNER = "owner.json"
+# Set in the environment of jobs of several slides.
+PACKED = "UNET_SLIDES_PACKED"
 # Files below this total are read and compared byte for byte before each use; of larger stores only
 # the sizes, since their chunks carry checksums of their own that are checked when they are read.
 CHECK_BYTES_BELOW = 64 * 2**20
@@ -125,6 +130,10 @@ class Work:
         os.rename(self.folder / STAGED, self.manifest)
         flush_folder(self.manifest.parent)
         shutil.rmtree(self.folder, ignore_errors=True)
+        if PACKED in os.environ and manifest["status"] == "done":
+            self.folder.mkdir()
+            write_file(self.folder / STAGED, to_json(manifest))
+            write_file(self.folder / OWNER, to_json(self._token))
 
     def _free_name(self, name: str) -> Path:
         """A path in the work folder that nothing has: an earlier publication may have been cut."""
@@ -196,6 +205,13 @@ def make(
             error.filename = error.filename or str(work.folder)
             raise
     return work.publish({**content, "status": "failed", "failure": failure}, [])
+
+
+def forget_work(manifest: str | Path) -> None:
+    """Remove the work folders of an artefact: what is in them will not be taken up again."""
+    manifest = Path(manifest)
+    for folder in manifest.parent.glob(f".{manifest.stem}.work-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load(manifest: str | Path, allow_failed: bool = False) -> dict:

@@ -4,11 +4,8 @@ import os
 
 from slideunet.guard import index_slide_guarded
 from slideunet.job import stop_if_asked
-from slideunet.readers.remote import RemoteReader
-from slideunet.slide_copy import copy_slide
-from slideunet.slide_file import NAME, write_source
+from slideunet.slide_file import FILES, NAME, write_source
 from slideunet.slide_stat import stat_of
-from slideunet.slides import FILES
 from slideunet.store import Work, make
 
 
@@ -33,9 +30,9 @@ def index(
     facts names it.
     """
     inputs = {"tissue": tissue} if tissue else {}
+    seen = _stat(slide)
 
     def build(work: Work) -> tuple[list[str], dict]:
-        seen = stat_of(slide)
         facts = index_slide_guarded(
             slide,
             settings,
@@ -48,12 +45,29 @@ def index(
         work.unlisted.append(NAME)
         if not settings["index"].get("copy"):
             return list(FILES), facts
-        limits = {"mem_mb": settings["index"]["mem_mb"], "seconds": settings["index"]["seconds"]}
-        mpp_um = None if facts["mpp_um"] is None else tuple(facts["mpp_um"])
-        with RemoteReader(slide, **limits) as reader:
-            name = copy_slide(reader, work.folder, facts["sha256"], mpp_um, stop_if_asked)
+        name = _copy(slide, settings, work, facts)
         return [*FILES, name], {**facts, "copy": name}
 
+    # work on a slide that has changed meanwhile must not be taken up again
+    code = code | {"slide": seen}
     make(
         manifest, build, kind="index", settings=settings, code=code, inputs=inputs, slide=True
     )  # fmt: skip
+
+
+def _copy(slide: str, settings: dict, work: Work, facts: dict) -> str:
+    # numpy and zarr are loaded by a process that copies, not by one that waits for its child
+    from slideunet.readers.remote import RemoteReader
+    from slideunet.slide_copy import copy_slide
+
+    limits = {"mem_mb": settings["index"]["mem_mb"], "seconds": settings["index"]["seconds"]}
+    mpp_um = None if facts["mpp_um"] is None else tuple(facts["mpp_um"])
+    with RemoteReader(slide, **limits) as reader:
+        return copy_slide(reader, work.folder, facts["sha256"], mpp_um, stop_if_asked)
+
+
+def _stat(slide: str) -> dict[str, int] | None:
+    try:
+        return stat_of(slide)
+    except OSError:  # what is wrong is told where it is read
+        return None
