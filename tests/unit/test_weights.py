@@ -92,6 +92,34 @@ def test_both_ways_to_the_distances_give_the_same_integers(cells):
         np.testing.assert_array_equal(one[within], other[within])
 
 
+@pytest.mark.parametrize("spread", ["as drawn", "1 to 60", "thousands apart"])
+def test_short_and_long_integers_give_the_same_distances(spread, monkeypatch):
+    """16-bit arithmetic against 32-bit, whichever way the ids are renumbered."""
+    label = np.pad(random_cells(8, cells=60), 57)
+    if spread != "as drawn":
+        label = np.searchsorted(np.unique(label), label).astype(np.int32)
+        label *= 100_003 if spread == "thousands apart" else 1
+    label[:20, 70:90] = -1
+    short = distances.by_columns(label, 57, 38)
+    assert short.dtype == np.int16
+    monkeypatch.setattr(distances, "_short", lambda label: None)
+    long = distances.by_columns(label, 57, 38)
+    assert long.dtype == np.int32
+    for one, other, reach in zip(short, long, (57, 38), strict=True):
+        within = other <= reach**2
+        np.testing.assert_array_equal(one <= reach**2, within)
+        np.testing.assert_array_equal(one[within], other[within])
+
+
+def test_more_instances_than_16_bits_count_are_told_apart():
+    label = np.arange(1, 200 * 200 + 1, dtype=np.int32).reshape(200, 200)
+    assert distances._short(label) is None
+    assert distances._short(label * 50_000) is None
+    nearest = distances.by_columns(label, 10, 10)
+    assert (nearest[0] == 0).all()
+    assert (nearest[1] == 1).all()
+
+
 def test_many_cells_are_worth_compiling_and_few_are_not(monkeypatch):
     monkeypatch.setattr(distances, "_asked_for", {"window_px": 0.0})
     label = np.zeros((2048, 2048), np.int32)
@@ -146,6 +174,33 @@ def test_after_separation_no_two_instances_touch(seed):
     largest = ndimage.maximum_filter(label, 3)
     smallest = ndimage.minimum_filter(np.where(label > 0, label, 2**31 - 1), 3)
     assert (largest[line] != smallest[line]).all()
+
+
+def line_by_definition(label: np.ndarray) -> np.ndarray:
+    """`separate_touching` pixel by pixel, as its docstring has it."""
+    height, width = label.shape
+
+    def others(y, x):
+        around = [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+        return [p for p in around if 0 <= p[0] < height and 0 <= p[1] < width and label[p] > 0]
+
+    inside = [tuple(p) for p in np.argwhere(label > 0)]
+    contact = {p: [q for q in others(*p) if label[q] != label[p]] for p in inside}
+    thin = {p: bool(contact[p]) and all(contact[q] for q in others(*p)) for p in inside}
+    line = np.zeros(label.shape, bool)
+    for p in inside:
+        for q in contact[p]:
+            line[p] |= label[p] > label[q] if thin[p] == thin[q] else thin[q]
+    return line
+
+
+def test_the_line_is_its_definition():
+    rng = np.random.default_rng(1)
+    pieces = rng.integers(-1, 4, (30, 20)).repeat(2, axis=1).astype(np.int32)
+    for label in (pieces, random_cells(9, (60, 70), cells=40), np.ones((5, 5), np.int32)):
+        line = weights.separate_touching(label)
+        np.testing.assert_array_equal(line, line_by_definition(label))
+    assert not line.any()
 
 
 def test_the_line_between_two_large_cells_is_one_pixel_wide():

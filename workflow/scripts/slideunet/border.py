@@ -45,28 +45,34 @@ def separate_touching(label: np.ndarray) -> np.ndarray:
 
 
 def _separate_block(label: np.ndarray) -> np.ndarray:
-    inside = label > 0
-    contacts = []
-    touching = np.zeros(label.shape, bool)
-    for one, other in _neighbour_pairs(label.shape):
-        contact = (label[one] != label[other]) & inside[one] & inside[other]
-        contacts.append((one, other, contact))
-        touching[one] |= contact
-        touching[other] |= contact
-    # A pixel free of contact has only its own instance around it, so any neighbour counts.
+    # A rim of background, so that in the flattened image a step in any direction is one number.
+    padded = np.pad(np.maximum(label, 0), 1)
+    flat, width = padded.ravel(), padded.shape[1]
+    inside = flat > 0
+    touching = np.zeros(flat.shape, bool)
+    pairs = []
+    for step in (1, width - 1, width, width + 1):
+        contact = flat[:-step] != flat[step:]
+        contact &= inside[:-step]
+        contact &= inside[step:]
+        one = np.flatnonzero(contact)
+        pairs.append((one, one + step))
+        touching[one] = touching[one + step] = True
+    # What follows looks at pixels in contact alone: they are few.
     free = inside & ~touching
-    supported = np.zeros(label.shape, bool)
-    for one, other, _ in contacts:
-        supported[one] |= free[other]
-        supported[other] |= free[one]
-    thin = touching & ~supported
-    line = np.zeros(label.shape, bool)
-    for one, other, contact in contacts:
-        larger = label[one] > label[other]
+    found = np.flatnonzero(touching)
+    # A pixel free of contact has only its own instance around it, so any neighbour counts.
+    around = (1, width - 1, width, width + 1, -1, 1 - width, -width, -1 - width)
+    supported = np.any([free[found + step] for step in around], axis=0)
+    thin = np.zeros(flat.shape, bool)
+    thin[found[~supported]] = True
+    line = np.zeros(flat.shape, bool)
+    for one, other in pairs:
+        larger = flat[one] > flat[other]
         gives_way = np.where(thin[one] == thin[other], larger, thin[other])
-        line[one] |= contact & gives_way
-        line[other] |= contact & ~gives_way
-    return line
+        line[one[gives_way]] = True
+        line[other[~gives_way]] = True
+    return line.reshape(padded.shape)[1:-1, 1:-1]
 
 
 def border_term(
@@ -99,7 +105,7 @@ def border_term(
     border = np.empty(label.shape, np.float32)
     for block in _blocks(label.shape):
         squared = two_nearest(_with_margin(label, block, margin), margin, second_px, compiled)
-        nearest, second = np.sqrt(squared)
+        nearest, second = np.sqrt(squared, dtype=np.float64)
         value = _gaussian(nearest + second, w0, sigma_px, reach)
         if balance_sigma_px is not None:
             balance = 1 - foreground_background_ratio
@@ -160,12 +166,3 @@ def _with_margin(label: np.ndarray, block: tuple[slice, slice], margin: int) -> 
         for side, known in zip(block, inner, strict=True)
     ]
     return np.pad(label[inner], missing)
-
-
-def _neighbour_pairs(shape: tuple[int, int]) -> Iterator[tuple[tuple, tuple]]:
-    """All pairs of 8-neighbours, each once: the indices of the ones, of the others."""
-    height, width = shape
-    for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):
-        left, right = slice(0, width - abs(dx)), slice(abs(dx), width)
-        upper, lower = slice(0, height - dy), slice(dy, height)
-        yield (upper, right if dx < 0 else left), (lower, right if dx > 0 else left)
