@@ -6,7 +6,7 @@ CORES ?= all
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo init explain status stages verify bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults docs lint format reference lock clean
+.PHONY: help demo init explain status stages verify bench bench-scaling bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults docs lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,12 @@ $(VENV)-peers/installed: tests/bench/peers.txt $(VENV)/installed
 		> "$$($(VENV)-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth"
 	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/bench/peers.txt
 	@touch $@
+
+bench: $(VENV)-peers/installed  ## Every stage beside its peers and the machine's limit, in one table
+	$(BIN)/python tests/bench/bench.py --peer-python $(VENV)-peers/bin/python $(BENCH)
+
+bench-scaling: $(VENV)/installed  ## How time grows with pixels, cells, slides: fitted exponents
+	$(BIN)/python tests/bench/bench_scaling.py $(BENCH)
 
 bench-objects: $(VENV)-peers/installed  ## Speed and memory of labelling, measuring, outlining, beside other programs
 	$(BIN)/python tests/bench/bench_objects.py --peer-python $(VENV)-peers/bin/python $(BENCH)
