@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from slideunet import store
@@ -47,6 +48,12 @@ def test_nothing_is_read_where_nothing_was_touched(slides, capsys):
         s: stat_of(p) for s, p in slides.items()
     }
     assert capsys.readouterr().err == ""
+
+
+def test_a_note_of_an_earlier_version_is_no_note(slides):
+    store.write_file(Path("results/slides/a/source.json"), b'{"mtime_ns": 1, "path": "raw/a.svs"}')
+    assert find_same("results", slides) == set()
+    assert identity_of("results", "a", slides["a"]) == stat_of(slides["a"])
 
 
 @pytest.mark.parametrize(

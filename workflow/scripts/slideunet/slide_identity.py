@@ -38,7 +38,7 @@ def identity_of(results: str, slide: str, path: str, same: Collection[str] = ())
 
     `same`: ids that `find_same` found. Raises OSError where the slide is not there.
     """
-    source = _read(_folder(results, slide) / NAME)
+    source = _source(_folder(results, slide))
     if source is not None and (slide in same or source["stat"] == stat_of(path)):
         return source["identity"]
     return stat_of(path)
@@ -65,7 +65,7 @@ def find_same(
     moved, touched, identities = {}, {}, {}
     for slide, path in slides.items():
         folder = _folder(results, slide)
-        source = _read(folder / NAME)
+        source = _source(folder)
         try:
             now = stat_of(path)
         except OSError:
@@ -139,6 +139,13 @@ def _few(touched: dict[str, dict], read_bytes: float) -> dict[str, dict]:
 
 def _folder(results: str, slide: str) -> Path:
     return Path(results) / "slides" / slide
+
+
+def _source(folder: Path) -> dict | None:
+    """What was noted of a slide; None where nothing was, or by an earlier version: index it again."""
+    found = _read(folder / NAME)
+    known = isinstance(found, dict) and {"stat", "path", "identity", "mtime_ns"} <= found.keys()
+    return found if known else None
 
 
 def _read(path: Path) -> dict | None:
