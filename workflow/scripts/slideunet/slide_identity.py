@@ -142,7 +142,7 @@ def _folder(results: str, slide: str) -> Path:
 
 
 def _source(folder: Path) -> dict | None:
-    """What was noted of a slide; None where nothing was, or by an earlier version: index it again."""
+    """What was noted of a slide; None where nothing was, or by an earlier version."""
     found = _read(folder / NAME)
     known = isinstance(found, dict) and {"stat", "path", "identity", "mtime_ns"} <= found.keys()
     return found if known else None
