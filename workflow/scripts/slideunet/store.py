@@ -16,15 +16,15 @@ manifest stays in the work folder until the job has succeeded: the next attempt 
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from slideunet.errors import SlideError, UserError
+from slideunet.folder_lock import locked
 from slideunet.manifest import (
     checksum_of,
     find_damage,
@@ -69,7 +69,7 @@ class Work:
     def open(self) -> None:
         """Create or take over the folder; sweep those of other code, settings or inputs."""
         self.manifest.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(self.manifest.parent):  # not while another process publishes from it
+        with locked(self.manifest.parent):  # not while another process publishes from it
             self._take()
             write_file(self.folder / OWNER, to_json(self._token))
 
@@ -112,7 +112,7 @@ class Work:
 
     def finish(self, manifest: dict) -> dict:
         """The renames of `publish`; also completes a publication that was cut off."""
-        with _locked(self.manifest.parent):
+        with locked(self.manifest.parent):
             self._move(manifest)
         return manifest
 
@@ -260,18 +260,6 @@ def flush_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time takes over or publishes in a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks: the token must do
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
     finally:
         os.close(descriptor)
 
