@@ -90,7 +90,7 @@ def test_without_annotations_the_file_says_what_to_do(project, slides, monkeypat
     assert "No annotation was found beside a slide: fill in the table, or set `model`" in text
     monkeypatch.chdir(slides.parent)
     config = read_configuration(project, ["bare.yaml"])
-    with pytest.raises(tables.UserError, match="no training image in it"):
+    with pytest.raises(tables.UserError, match="no image in it"):
         tables.read_training(config["training"], schema(project, "training"))
 
 

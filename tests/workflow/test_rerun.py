@@ -176,7 +176,10 @@ TABLE = {
     "a training image": (change_rows("raw/a.tif"), {"ingest", "weights", *MODEL_RULES}),
     "a slide": (replace_slide, {"index", *SLIDE_RULES}),
     "a slide: one bit of it": (change_one_bit, {"index", *SLIDE_RULES}),
-    "a slide's reference": (change_rows("raw/one_label.tif"), {"compare", "archive", "verdict"}),
+    "a slide's reference": (
+        change_rows("raw/one_label.tif"),
+        {"compare", "archive", "morning", "verdict"},
+    ),
     "order of the table": (reorder_table, set()),
     "one more slide": (add_slide, {"index", *SLIDE_RULES}),
     "one more training image": (add_training_image, {"ingest", "weights", *MODEL_RULES}),
