@@ -195,6 +195,21 @@ def demo(project, tmp_path, cluster) -> Iterator[SlurmProject]:
     yield from _closing(SlurmProject(made.folder, cluster))
 
 
+@pytest.fixture(scope="session")
+def demo_here(project, tmp_path_factory) -> dict[str, bytes]:
+    """What the demo gives on this machine: in this checkout, where it has run, or in a copy."""
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "--dry-run"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    if "Nothing to be done" in done.stdout + done.stderr:
+        found = Project(project).results()
+        return {name: data for name, data in found.items() if name != "report.html"}
+    made = make_project(project, tmp_path_factory.mktemp("demo") / "project")
+    (made.folder / "small.yaml").write_text("{}")
+    (made.folder / "resources").symlink_to(project / "resources")
+    made.snakemake()
+    return made.results()
+
+
 def _closing(project: SlurmProject) -> Iterator[SlurmProject]:
     try:
         yield project
