@@ -189,9 +189,7 @@ def expected(local_run) -> dict[str, bytes]:
 @pytest.fixture
 def demo(project, tmp_path, cluster) -> Iterator[SlurmProject]:
     """The demo as it comes, nothing run."""
-    made = make_project(project, tmp_path / "demo")
-    (made.folder / "small.yaml").write_text("{}")
-    (made.folder / "resources").symlink_to(project / "resources")
+    made = _demo_project(project, tmp_path / "demo")
     yield from _closing(SlurmProject(made.folder, cluster))
 
 
@@ -203,11 +201,16 @@ def demo_here(project, tmp_path_factory) -> dict[str, bytes]:
     if "Nothing to be done" in done.stdout + done.stderr:
         found = Project(project).results()
         return {name: data for name, data in found.items() if name != "report.html"}
-    made = make_project(project, tmp_path_factory.mktemp("demo") / "project")
-    (made.folder / "small.yaml").write_text("{}")
-    (made.folder / "resources").symlink_to(project / "resources")
+    made = _demo_project(project, tmp_path_factory.mktemp("demo") / "project")
     made.snakemake()
     return made.results()
+
+
+def _demo_project(source: Path, folder: Path) -> Project:
+    made = make_project(source, folder)
+    (made.folder / "small.yaml").write_text("{}")
+    (made.folder / "resources").symlink_to(source / "resources")
+    return made
 
 
 def _closing(project: SlurmProject) -> Iterator[SlurmProject]:

@@ -2,7 +2,6 @@
 
 import csv
 
-import pytest
 import tifffile
 from small_project import nuclei
 
