@@ -193,6 +193,12 @@ def demo(project, tmp_path, cluster) -> Iterator[SlurmProject]:
     yield from _closing(SlurmProject(made.folder, cluster))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """What a shell puts in the background ignores SIGINT, and so would all that is started here."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def demo_here(project, tmp_path_factory) -> dict[str, bytes]:
     """What the demo gives on this machine: in this checkout, where it has run, or in a copy."""

@@ -34,6 +34,7 @@ def test_same_bytes_as_on_one_machine(fresh, expected):
         "rule_index_index",
         "rule_segment_segment",
         "rule_objects_compare_objects_overlay",
+        "rule_morning",
     }
     for comment, job in jobs.items():
         on_gpu = comment.split("_")[1] in GPU_RULES
