@@ -1,5 +1,6 @@
 """Slides that break their reader cost a child process, and end in one line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ def slide(tmp_path):
 
 def run(slide, seconds=60, mem_mb=1000, outlines=None):
     folder = slide.parent / "out"
+    folder.mkdir(exist_ok=True)
     return index_slide_guarded(slide, SETTINGS, folder, outlines, mem_mb=mem_mb, seconds=seconds)
 
 
@@ -49,9 +51,30 @@ def child_that(tmp_path, monkeypatch):
 
 def test_the_childs_facts_and_files_are_those_of_index_slide(slide, tmp_path):
     facts = run(slide)
+    (tmp_path / "here").mkdir()
     assert facts == slides.index_slide(slide, SETTINGS, tmp_path / "here")
     for name in slides.FILES:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+def test_a_child_whose_parent_was_killed_at_once_does_nothing(slide, tmp_path):
+    """It was not tied to its parent yet; the folder may be another job's by now."""
+    (tmp_path / "out").mkdir()
+    request = {
+        "path": str(slide), "settings": SETTINGS, "folder": str(tmp_path / "out"),
+        "tissue_geojson": None, "mem_bytes": 1 << 30, "cpu_seconds": 60, "parent": 1,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "slideunet.guard", "1"]
+    text = json.dumps(request).encode()
+    child = subprocess.run(command, check=False, input=text, env=guard._environment())
+    assert child.returncode == 1
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_a_folder_that_another_job_took_over_is_not_made_anew(slide, tmp_path):
+    with pytest.raises(OSError, match="thumbnail"):
+        index_slide_guarded(slide, SETTINGS, tmp_path / "gone", mem_mb=1000, seconds=60)
+    assert not (tmp_path / "gone").exists()
 
 
 def test_verdicts_come_through(slide, tmp_path):

@@ -32,7 +32,9 @@ def settings(mpp_um=None, tissue="auto", thumbnail_px=256):
 
 
 def index(path, folder=None, outlines=None, **changes):
-    return slides.index_slide(path, settings(**changes), folder or path.parent / "out", outlines)
+    folder = folder or path.parent / "out"
+    folder.mkdir(exist_ok=True)
+    return slides.index_slide(path, settings(**changes), folder, outlines)
 
 
 def test_facts_of_a_slide(tmp_path):

@@ -156,6 +156,37 @@ def test_what_was_published_and_damaged_before_the_manifest_is_made_again(tmp_pa
     assert store.find_damage(tmp_path / "out" / "id.json") == []
 
 
+@pytest.mark.parametrize("left", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_work_folder_that_is_half_removed_is_nothing_to_go_on_from(
+    tmp_path, monkeypatch, left, damaged
+):
+    """Killed while the work folder goes; then Snakemake takes the manifest away to run again."""
+
+    def going_on(work):
+        """As a stage that goes on from its marker: then the data must be there."""
+        if not (work.folder / "begun").exists():
+            build(work)
+            (work.folder / "begun").touch()
+        return ["data", "b.txt"], {"answer": 42}
+
+    def killed_amidst(folder, ignore_errors=False):
+        for path in sorted(folder.iterdir(), reverse=True)[left:]:
+            path.unlink()
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(store.shutil, "rmtree", killed_amidst)
+        make(tmp_path, going_on)
+    whole = content_of(tmp_path / "out")
+    whole = {name: data for name, data in whole.items() if not name.startswith(".")}
+    (tmp_path / "out" / "id.json").unlink()
+    if damaged:
+        (tmp_path / "out" / "b.txt").write_text("c")
+    make(tmp_path, going_on)
+    assert content_of(tmp_path / "out") == whole
+
+
 def test_each_flipped_bit_of_a_manifest_is_found(tmp_path):
     make(tmp_path)
     path = tmp_path / "out" / "id.json"

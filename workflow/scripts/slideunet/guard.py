@@ -56,6 +56,7 @@ def index_slide_guarded(
         "tissue_geojson": tissue_geojson and os.fspath(tissue_geojson),
         "mem_bytes": int(mem_mb) << 20,
         "cpu_seconds": int(seconds) + 1,
+        "parent": os.getpid(),
     }
     read_end, write_end = os.pipe()
     command = [sys.executable, "-P", "-m", "slideunet.guard", str(write_end)]
@@ -141,6 +142,8 @@ def main() -> None:
     with os.fdopen(int(sys.argv[1]), "w") as pipe:
         request = json.loads(sys.stdin.buffer.read())
         _limit(request["mem_bytes"], request["cpu_seconds"])
+        if os.getppid() != request["parent"]:
+            sys.exit(1)  # the parent was killed before this process was tied to it
         json.dump(_answer(request), pipe, sort_keys=True, allow_nan=False)
 
 

@@ -222,7 +222,7 @@ def _around(place: float) -> tuple[int, int]:
 def _write_files(folder: Path, picture: np.ndarray, tissue: Tissue, shape: tuple) -> None:
     import imagecodecs
 
-    folder.mkdir(parents=True, exist_ok=True)
+    # No mkdir: a folder that is gone has been taken over by another job.
     (folder / FILES[0]).write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture)))
     text = json.dumps(to_geojson(tissue, *shape), sort_keys=True, allow_nan=False)
     (folder / FILES[1]).write_text(text + "\n", encoding="utf-8")

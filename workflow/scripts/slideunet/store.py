@@ -9,7 +9,7 @@ progress lives in a folder beside the manifest and survives a failed or killed j
 The order of publishing (a kill between any two steps loses nothing and leaves nothing that looks
 whole): data and staged manifest written and flushed to disk in the work folder; a manifest of what
 is replaced removed; data renamed into place; the folder flushed; the manifest renamed into place;
-the folder flushed; work folder removed.
+the folder flushed; work folder removed, its owner's token first.
 
 If a job of several slides fails Snakemake removes the manifests of all. There (PACKED) the staged
 manifest stays in the work folder until the job has succeeded: the next attempt finds what is done.
@@ -34,7 +34,7 @@ from slideunet.manifest import (
     to_json,
 )
 
-STAGED = "staged-manifest.json"
+STAGED, FINAL = "staged-manifest.json", "manifest.json"
 OWNER = "owner.json"
 # Set in the environment of jobs of several slides.
 PACKED = "UNET_SLIDES_PACKED"
@@ -71,7 +71,7 @@ class Work:
         self.manifest.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.manifest.parent):  # not while another process publishes from it
             self._take()
-            write_file(self.folder / OWNER, to_json(self._token))
+            self._begin()
 
     def _take(self) -> None:
         for earlier in sorted(self.manifest.parent.glob(f".{self.manifest.stem}.work-*")):
@@ -83,7 +83,10 @@ class Work:
                     os.rename(earlier, self.folder)
             else:
                 shutil.rmtree(earlier, ignore_errors=True)
+
+    def _begin(self) -> None:
         self.folder.mkdir(exist_ok=True)
+        write_file(self.folder / OWNER, to_json(self._token))
 
     def check_owner(self) -> None:
         """Raise Superseded where a later job has taken over: ask before each shard is written.
@@ -127,13 +130,16 @@ class Work:
                 os.rename(target, self._free_name(f"replaced-{name}"))
             os.rename(source, target)
         flush_folder(self.manifest.parent)
-        os.rename(self.folder / STAGED, self.manifest)
+        # A second copy: a folder that is only half removed must say that its data has gone, or
+        # that nobody owns it. Else the next job would go on from what is left.
+        write_file(self.folder / FINAL, to_json(manifest))
+        os.rename(self.folder / FINAL, self.manifest)
         flush_folder(self.manifest.parent)
+        (self.folder / OWNER).unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
         if PACKED in os.environ and manifest["status"] == "done":
-            self.folder.mkdir()
+            self._begin()
             write_file(self.folder / STAGED, to_json(manifest))
-            write_file(self.folder / OWNER, to_json(self._token))
 
     def _free_name(self, name: str) -> Path:
         """A path in the work folder that nothing has: an earlier publication may have been cut."""
@@ -143,17 +149,26 @@ class Work:
         return path
 
     def staged(self) -> dict | None:
-        """The manifest of a publication that was cut off, where all its files are still there."""
-        try:
-            manifest = read_manifest(self.folder / STAGED)
-        except UserError:
+        """The manifest of a publication that was cut off, where all its files are still there.
+
+        Where they are not, the folder is emptied: what is left in it is no whole state of work.
+        """
+        if not (self.folder / STAGED).exists():
             return None
-        for entry in manifest["files"]:
-            inside = self.folder / entry["path"]
-            path = inside if inside.exists() else self.manifest.parent / entry["path"]
-            if not path.is_file() or sha256_of_file(path) != entry["sha256"]:
-                return None
-        return manifest
+        with contextlib.suppress(UserError):
+            manifest = read_manifest(self.folder / STAGED)
+            done = manifest["status"] == "done"  # a slide that failed is tried again
+            if done and all(self._has(entry) for entry in manifest["files"]):
+                return manifest
+        self.check_owner()
+        shutil.rmtree(self.folder)
+        self._begin()
+        return None
+
+    def _has(self, entry: dict) -> bool:
+        inside = self.folder / entry["path"]
+        path = inside if inside.exists() else self.manifest.parent / entry["path"]
+        return path.is_file() and sha256_of_file(path) == entry["sha256"]
 
 
 Build = Callable[[Work], tuple[list[str], dict]]
