@@ -1,11 +1,14 @@
-"""A file system that fills up: one line with path and space, nothing that looks whole, then on."""
+"""A file system that fills up or fails: one line with the path, nothing that looks whole."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from slideunet import shard_store
 
 # Run in a mount namespace of its own: a small tmpfs over the folder `disk`.
 CHILD = """\
@@ -22,6 +25,10 @@ def build(work):
     for number in range(blocks):
         store.write_file(work.folder / f"{number}.bin", bytes([number]) * 2**18)
     return [f"{number}.bin" for number in range(blocks)], {"blocks": blocks}
+
+if len(sys.argv) > 3:  # of a file, bytes
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 
 with job(log_file="log.txt"):
     store.make(folder / "a.json", build, kind="a", settings={}, code={}, inputs={})
@@ -79,3 +86,71 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_whole(
     manifest, listing = done.stdout.split("status 1\n")[1].rsplit("}\n", 1)
     assert json.loads(manifest + "}")["facts"] == {"blocks": 2}
     assert listing.split() == ["0.bin", "1.bin", "a.json"]
+
+
+def test_a_limit_on_file_size_is_one_line_and_leaves_nothing_whole(project, tmp_path):
+    """Needs no mount: where namespaces are not allowed this is the disk that is too small."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "child.py").write_text(CHILD)
+    command = [sys.executable, "child.py", project / "workflow" / "scripts", "2"]
+    limited = [*command, str(2**17)]
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False)
+    log = (tmp_path / "log.txt").read_text()
+    assert done.returncode == 1
+    assert "Traceback" not in log
+    lines = [line for line in log.splitlines() if line.startswith("unet-slides: ")]
+    assert len(lines) == 1
+    assert "disk/.a.work-" in lines[0] and "ulimit -f" in lines[0]
+    assert not (tmp_path / "disk" / "a.json").exists()
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == [
+        "0.bin", "1.bin", "a.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EIO, "the file system fails"),
+        (errno.ESTALE, "has lost the folder"),
+        (errno.EROFS, "can't be written"),
+        (errno.EACCES, "permission is missing"),
+        (errno.EDQUOT, "your quota may be less"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line_with_the_path(project, tmp_path, number, told):
+    code = (
+        "from slideunet.job import job\n"
+        "with job(log_file='log.txt'):\n"
+        f"    raise OSError({number}, 'as strerror says', 'results/a.bin')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONPATH": str(project / "workflow" / "scripts")},
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = (tmp_path / "log.txt").read_text().splitlines()
+    assert line.startswith("unet-slides: results/a.bin: ") and told in line
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_an_error_that_passes_is_tried_again_three_times(monkeypatch, number):
+    waits, calls = [], []
+    monkeypatch.setattr(shard_store.time, "sleep", waits.append)
+
+    def write(failing):
+        calls.append(1)
+        if len(calls) <= failing:
+            raise OSError(number, "for now")
+        return "written"
+
+    assert shard_store.retried(lambda: write(3)) == "written"
+    assert len(waits) == 3 and waits == sorted(waits) and waits[0] > 0
+    calls.clear()
+    with pytest.raises(OSError, match="for now"):
+        shard_store.retried(lambda: write(4))
+    assert len(calls) == 4
+    calls.clear()
+    monkeypatch.setattr(shard_store, "TRANSIENT", set())
+    with pytest.raises(OSError, match="for now"):
+        shard_store.retried(lambda: write(1))

@@ -17,6 +17,15 @@ from slideunet.store import Superseded
 
 log = logging.getLogger("unet-slides")
 
+# What the machine refuses, and what to do about it: one line each, like a user's mistake.
+_REFUSED = {
+    errno.EFBIG: "a limit on the size of files is in the way: raise it (ulimit -f) and call again",
+    errno.EIO: "the file system fails: see whether the disk or its server is well, and call again",
+    errno.ESTALE: "the file system's server has lost the folder: see to it, and call again",
+    errno.EROFS: "the file system can't be written: name another folder (config: results)",
+    errno.EACCES: "permission is missing: see to the folder's owner and mode, and call again",
+}
+
 _stop: signal.Signals | None = None
 
 
@@ -66,9 +75,11 @@ def job(log_file: str, threads: int = 1) -> Iterator[None]:
         slurm_job.end_quietly()
         _leave("stopped on request; call the same command again to go on")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _leave(_full_disk(error))
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _leave(_full_disk(error))
+        if error.errno in _REFUSED and error.filename:
+            _leave(f"{error.filename}: {error.strerror}: {_REFUSED[error.errno]}")
+        raise
 
 
 def _leave(line: str) -> None:
