@@ -11,8 +11,12 @@ IMAGE_PX = 1024
 CASES = {  # what is asked beside config.yaml
     "the default (236 px, base 16)": {"network": {}, "train": {}},
     "the paper's tile (572 px, base 16)": {"network": {"depth": 4}, "train": {"input_px": 572}},
+    "the paper's network (572 px, base 64)": {
+        "network": {"depth": 4, "base_channels": 64},
+        "train": {"input_px": 572},
+    },
 }
-STEPS = 8  # in one turn
+STEPS, STEPS_OF_BASE_64 = 8, 2  # in one turn
 _HERE = "stages.train"
 
 
@@ -52,15 +56,19 @@ def _training(folder: Path, case: str):
     return Training([annotated], [], settings, [0.4, 1.0], folder)
 
 
+def _steps(case: str) -> int:
+    return STEPS_OF_BASE_64 if "base_channels" in CASES[case]["network"] else STEPS
+
+
 def step(folder: Path, case: str) -> Prepared:
     """As a job does it, checkpoints and validations left out."""
-    training = _training(folder, case)
+    training, steps = _training(folder, case), _steps(case)
 
     def work() -> None:
-        for _ in range(STEPS):
+        for _ in range(steps):
             training.step()
 
-    return work, STEPS
+    return work, steps
 
 
 def bare(folder: Path, case: str) -> Prepared:
@@ -68,7 +76,7 @@ def bare(folder: Path, case: str) -> Prepared:
     import torch
     from slideunet.loss import weighted_cross_entropy
 
-    training = _training(folder, case)
+    training, steps = _training(folder, case), _steps(case)
     x, target, border = training.tiles(0)
 
     def one_step() -> None:
@@ -80,7 +88,7 @@ def bare(folder: Path, case: str) -> Prepared:
         training.optimiser.step()
 
     def work() -> None:
-        for _ in range(STEPS):
+        for _ in range(steps):
             one_step()
 
-    return work, STEPS
+    return work, steps
