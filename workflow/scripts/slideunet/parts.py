@@ -14,10 +14,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from slideunet.durable import write_file
 from slideunet.errors import SlideError
 from slideunet.segmentation import RUN, rows_of
 from slideunet.shard_store import ShardStore
-from slideunet.store import beside, load, read_manifest, to_json, write_file
+from slideunet.store import beside, load, read_manifest, to_json
 
 log = logging.getLogger("unet-slides")
 

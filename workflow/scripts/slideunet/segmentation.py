@@ -13,15 +13,16 @@ from pathlib import Path
 import torch
 
 from slideunet.device import choose_precision
+from slideunet.durable import write_file
 from slideunet.errors import SlideError, UserError
 from slideunet.geometry import Window, check_tile_px
 from slideunet.inference import Plan, close_engine, engine_of, tissue_blocks, tissue_tiles
+from slideunet.manifest import to_json
 from slideunet.ngff import create_segmentation
 from slideunet.progress import Progress
 from slideunet.schedule import graph, run_cluster, run_here
 from slideunet.shard_store import NAME, Shard, ShardStore
 from slideunet.space import Need, check_space, need_of
-from slideunet.store import to_json, write_file
 from slideunet.tile_memory import Load, choose_tile_px, is_out_of_memory, limit_mb, next_smaller
 from slideunet.timing import timing_of
 

@@ -12,12 +12,13 @@ import zarr
 
 from slideunet import ngff
 from slideunet.arrays import writing_empty
+from slideunet.durable import write_file
 from slideunet.errors import SlideError
 from slideunet.geometry import Window, blocks
+from slideunet.manifest import sha256_of_file
 from slideunet.readers.base import BadTileError, SlideReader
 from slideunet.readers.open import open_slide
 from slideunet.shard_store import METADATA
-from slideunet.store import sha256_of_file, write_file
 
 NAME = "slide.ome.zarr"
 CHUNK_PX = 512

@@ -23,6 +23,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from slideunet.durable import flush_folder, write_file
 from slideunet.errors import SlideError, UserError
 from slideunet.folder_lock import locked
 from slideunet.manifest import (
@@ -254,29 +255,6 @@ def load(manifest: str | Path, allow_failed: bool = False) -> dict:
 def beside(manifest: str | Path, name: str) -> Path:
     """The path of a file or folder that the manifest describes."""
     return Path(manifest).parent / name
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all, and flushed to the disk."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(aside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Make renames in the folder last through a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _describe(folder: Path, name: str) -> list[dict]:

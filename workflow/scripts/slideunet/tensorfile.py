@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import torch
 
+from slideunet.durable import flush_folder
 from slideunet.errors import UserError
-from slideunet.store import flush_folder
 
 DTYPES = {"F32": torch.float32, "I64": torch.int64, "U8": torch.uint8}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}

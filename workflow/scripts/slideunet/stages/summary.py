@@ -6,7 +6,8 @@ import statistics
 from pathlib import Path
 
 from slideunet.cells import cell
-from slideunet.store import load, write_file
+from slideunet.durable import write_file
+from slideunet.store import load
 
 KEYS = ("model", "group", "averaging")
 
