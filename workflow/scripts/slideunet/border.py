@@ -105,13 +105,17 @@ def border_term(
     border = np.empty(label.shape, np.float32)
     for block in _blocks(label.shape):
         squared = two_nearest(_with_margin(label, block, margin), margin, second_px, compiled)
-        nearest, second = np.sqrt(squared, dtype=np.float64)
+        # Roots and exponentials of the pixels that have a value alone: often less than half.
+        counts = label[block] <= 0
+        counts &= squared[0] <= margin**2 if balance_sigma_px else squared[1] <= second_px**2
+        nearest, second = (np.sqrt(found[counts], dtype=np.float64) for found in squared)
         value = _gaussian(nearest + second, w0, sigma_px, reach)
         if balance_sigma_px is not None:
             balance = 1 - foreground_background_ratio
             value += _gaussian(nearest, balance, balance_sigma_px, balance_reach)
-        value[label[block] > 0] = 0
-        border[block] = value
+        whole = np.zeros(counts.shape, np.float32)
+        whole[counts] = value
+        border[block] = whole
     return border
 
 
