@@ -110,6 +110,8 @@ def test_forty_slides_two_of_them_corrupt(finished):
         failures = list(csv.DictReader(file, delimiter="\t"))
     assert [row["slide"] for row in failures] == ["slide07", "slide23"]
     assert all(row["reason"] for row in failures)
+    report = finished.cluster.jobs_of("morning")
+    assert len(report) == 1
     jobs = finished.cluster.jobs()
-    assert len(jobs) == 6, "two of each kind"
+    assert len(jobs) == 6 + len(report), "two of each kind"
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}

@@ -49,10 +49,10 @@ def slurm_commands(tmp_path):
     return f"{folder}:{os.environ['PATH']}"
 
 
-def run_job(tmp_path, **env):
-    """Start JOB in a process group of its own."""
+def run_job(tmp_path, code=JOB, **env):
+    """Start JOB, or other code, in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", JOB, str(tmp_path / "log")],
+        [sys.executable, "-c", code, str(tmp_path / "log")],
         env={**os.environ, "PYTHONPATH": str(SCRIPTS), **env},
         start_new_session=True,
     )
@@ -81,6 +81,17 @@ def test_who_cancels_a_job_does_not_get_it_back(tmp_path, slurm_commands):
     process.terminate()
     assert process.wait(30) == -signal.SIGKILL
     assert not (tmp_path / "asked").exists()
+
+
+def test_a_cancelled_job_that_is_through_ends_quietly_too(tmp_path, slurm_commands):
+    """The Snakemake around it would else wait for outputs, and remove those of the next attempt."""
+    code = JOB.replace('raise Stopped("saved")', "break")
+    folder = slurm_commands.partition(":")[0]
+    (Path(folder) / "squeue").write_text("#!/bin/sh\necho 1:00:00\n")
+    process = run_job(tmp_path, code, PATH=slurm_commands, UNET_SLIDES_SLURM_JOB="42")
+    _when_started(tmp_path, process)
+    process.terminate()
+    assert process.wait(30) == -signal.SIGKILL
 
 
 def test_outside_a_submitted_job_the_shell_around_it_lives(tmp_path, slurm_commands):

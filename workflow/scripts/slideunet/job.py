@@ -61,6 +61,10 @@ def job(log_file: str, threads: int = 1) -> Iterator[None]:
     slurm_job.watch_time_limit()
     try:
         yield
+        if _stop == signal.SIGTERM:
+            # Done in the very moment in which the job was cancelled: the Snakemake around it must
+            # not see to outputs that are a successor's by now.
+            slurm_job.end_quietly()
     except UserError as error:
         _leave(str(error))
     except Superseded as error:
