@@ -6,7 +6,7 @@ CORES ?= all
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo init explain status stages verify bench bench-scaling bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults docs lint format reference lock clean
+.PHONY: help demo init export explain status stages verify bench bench-scaling bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults docs lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -16,7 +16,12 @@ $(VENV)/installed: envs/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
 	@touch $@
 
-$(VENV)/installed-test: $(VENV)/installed envs/requirements-test.txt
+# What only `make export` and its tests need, in the same environment.
+$(VENV)/installed-export: $(VENV)/installed envs/requirements-export.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-export.txt
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed $(VENV)/installed-export envs/requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-test.txt
 	@touch $@
 
@@ -59,6 +64,10 @@ stages: $(VENV)/installed  ## All stages in turn: one that makes the same again 
 
 verify: $(VENV)/installed  ## Check all results against their checksums (RESULTS=results ARGS=--repair)
 	@$(BIN)/python workflow/verify.py $(filter --repair,$(ARGS)) $(or $(RESULTS),results)
+
+export: $(VENV)/installed-export  ## A network as a bioimage.io package (MODEL=main RESULTS=results ARGS as above)
+	$(BIN)/snakemake $(or $(RESULTS),results)/export/$(or $(MODEL),main).json $(ARGS)
+	@echo "package: $(or $(RESULTS),results)/export/$(or $(MODEL),main).zip"
 
 # Programs that ours are measured against: an environment of their own, which takes all other
 # packages from the product's.
@@ -123,9 +132,10 @@ reference:  ## Write docs/config.md, docs/columns.md and the README's graph anew
 
 lock:  ## Write the exact versions of envs/*.in, installed afresh together, to envs/*.txt
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet -r envs/requirements.in -r envs/requirements-test.in
+	$(VENV)-lock/bin/python -m pip install --quiet -r envs/requirements.in -r envs/requirements-test.in -r envs/requirements-export.in
 	$(VENV)-lock/bin/python envs/freeze.py envs/requirements.in envs/requirements.txt
 	$(VENV)-lock/bin/python envs/freeze.py envs/requirements-test.in envs/requirements-test.txt envs/requirements.txt
+	$(VENV)-lock/bin/python envs/freeze.py envs/requirements-export.in envs/requirements-export.txt envs/requirements.txt
 	$(PYTHON) -m venv --clear $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet -r envs/requirements-docs.in packaging
 	$(VENV)-lock/bin/python envs/freeze.py envs/requirements-docs.in envs/requirements-docs.txt

@@ -19,6 +19,7 @@ include: "workflow/rules/preview.smk"
 include: "workflow/rules/segment.smk"
 include: "workflow/rules/objects.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/export.smk"
 
 
 rule all:

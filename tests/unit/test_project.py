@@ -1,6 +1,7 @@
 """What the whole project must keep: its docs, locks and structure are held to what they say."""
 
 import ast
+import itertools
 import re
 import sys
 from importlib import import_module
@@ -57,11 +58,13 @@ def pins(project, name):
     return dict(line.split("==") for line in found)
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-test", "requirements-docs"])
+@pytest.mark.parametrize(
+    "name", ["requirements", "requirements-test", "requirements-export", "requirements-docs"]
+)
 def test_the_lock_holds_each_range(project, name):
     locked = pins(project, f"{'requirements' if name != 'requirements-docs' else name}.txt")
-    if name == "requirements-test":
-        locked |= pins(project, "requirements-test.txt")
+    if name in ("requirements-test", "requirements-export"):
+        locked |= pins(project, f"{name}.txt")
     for line in (project / "envs" / f"{name}.in").read_text().splitlines():
         text = line.split(" #")[0].strip()
         if not text or text.startswith("#"):
@@ -74,6 +77,16 @@ def test_the_lock_holds_each_range(project, name):
 def test_the_conda_environment_installs_the_lock(project):
     environment = yaml.safe_load((project / "envs" / "environment.yaml").read_text())
     assert {"pip": ["-r requirements.txt"]} in environment["dependencies"]
+    export = yaml.safe_load((project / "envs" / "environment-export.yaml").read_text())
+    both = {"pip": ["-r requirements.txt", "-r requirements-export.txt"]}
+    assert export["dependencies"] == [*environment["dependencies"][:-1], both]
+
+
+def test_the_locks_agree(project):
+    """One environment takes all of them (but the docs' own)."""
+    locks = [pins(project, f"requirements{name}.txt") for name in ("", "-test", "-export")]
+    for one, other in itertools.combinations(locks, 2):
+        assert {n: one[n] for n in one.keys() & other} == {n: other[n] for n in one.keys() & other}
 
 
 def python_files(project):

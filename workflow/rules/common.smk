@@ -139,6 +139,15 @@ def images_of(folder, part, wildcards):
     return [f"{RESULTS}/{folder}/{name}.json" for name in sorted(ids)]
 
 
+def image_to_show(wildcards):
+    """The manifest of the first image that a network is tested on, or trained on if there is none."""
+    images = [
+        *images_of("images", "test_on", wildcards),
+        *images_of("images", "train_on", wildcards),
+    ]
+    return images[0]
+
+
 def model_settings(wildcards):
     """Everything that shapes one model. The model it starts from is an input, not a setting."""
     sections = settings.model_settings(config, wildcards.model)

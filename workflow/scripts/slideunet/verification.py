@@ -22,6 +22,7 @@ MANIFESTS = (
     "models/*/train.json",
     "models/imported/import_model.json",
     "evaluation/*.json",
+    "export/*.json",
     "slides/*/*.json",
 )
 NO_MANIFESTS = ("source.json", "segmentation.timing.json")
