@@ -6,7 +6,7 @@ CORES ?= all
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo init export explain status stages verify bench bench-scaling bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults docs lint format reference lock clean
+.PHONY: help demo init export crate explain status stages verify bench bench-scaling bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults docs lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -16,7 +16,7 @@ $(VENV)/installed: envs/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
 	@touch $@
 
-# What only `make export` and its tests need, in the same environment.
+# What only `make export`, `make crate` and their tests need, in the same environment.
 $(VENV)/installed-export: $(VENV)/installed envs/requirements-export.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-export.txt
 	@touch $@
@@ -68,6 +68,10 @@ verify: $(VENV)/installed  ## Check all results against their checksums (RESULTS
 export: $(VENV)/installed-export  ## A network as a bioimage.io package (MODEL=main RESULTS=results ARGS as above)
 	$(BIN)/snakemake $(or $(RESULTS),results)/export/$(or $(MODEL),main).json $(ARGS)
 	@echo "package: $(or $(RESULTS),results)/export/$(or $(MODEL),main).zip"
+
+crate: $(VENV)/installed-export  ## A finished run described as an RO-Crate (RESULTS=results ARGS as above)
+	$(BIN)/snakemake $(or $(RESULTS),results)/crate.json $(ARGS)
+	@echo "crate: $(or $(RESULTS),results)/ro-crate-metadata.json"
 
 # Programs that ours are measured against: an environment of their own, which takes all other
 # packages from the product's.

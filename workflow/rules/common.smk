@@ -121,7 +121,11 @@ def demo_settings():
 
 def training_files(wildcards):
     """The files of one row of the training table, by column."""
-    row = TRAINING[wildcards.image]
+    return training_files_of(TRAINING[wildcards.image])
+
+
+def training_files_of(row):
+    """The files of a row of the training table, by column."""
     return {column: row[column] for column in tables.PATHS if column in row}
 
 
@@ -252,3 +256,26 @@ def accuracy_manifests():
     """The manifests of all comparisons with a reference."""
     measured = sorted(slide for slide, row in SLIDES.items() if "label" in row)
     return [f"{RESULTS}/slides/{slide}/accuracy.json" for slide in measured]
+
+
+def demo_manifest():
+    """The manifest of rule demo, where the tables name images that it makes."""
+    named = {
+        file for row in (*TRAINING.values(), *SLIDES.values()) for file in map(str, row.values())
+    }
+    return [f"{RESULTS}/demo/demo.json"] if named & set(DEMO.values()) else []
+
+
+def names_of_inputs():
+    """Path of a manifest below RESULTS -> {input: file name}, of files that the tables name."""
+    images = {f"images/{name}.json": training_files_of(row) for name, row in TRAINING.items()}
+    slides = {
+        f"slides/{name}/{manifest}.json": {column: row[column]}
+        for name, row in SLIDES.items()
+        for manifest, column in (("slide", "tissue"), ("accuracy", "label"))
+        if column in row
+    }
+    return {
+        manifest: {column: Path(file).name for column, file in files.items()}
+        for manifest, files in {**images, **slides}.items()
+    }

@@ -30,3 +30,36 @@ rule export:
         code=code_of("export.py"),
     script:
         "../scripts/export.py"
+
+
+rule crate:
+    """Describe a finished run, where it lies, as a Workflow Run RO-Crate."""
+    input:
+        # a function: of a million slides only who asks for a crate lists the manifests here
+        artefacts=lambda wildcards: [*demo_manifest(), *all_manifests()],
+        tables=[
+            f"{RESULTS}/archive.tsv",
+            f"{RESULTS}/failures.tsv",
+            f"{RESULTS}/morning.html",
+            f"{RESULTS}/evaluation/summary.tsv",
+        ],
+    output:
+        manifest=f"{RESULTS}/crate.json",
+    log:
+        f"{LOGS}/crate/crate.log",
+    benchmark:
+        f"{BENCHMARKS}/crate/crate.tsv"
+    conda:
+        EXPORT_ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        # functions of output: what changes a result makes a new crate all the same
+        names=lambda wildcards, output: names_of_inputs(),
+        project=lambda wildcards, output: str(SCRIPTS.parents[1]),
+        configuration=lambda wildcards, output: config,
+        settings=config_of("publication"),
+        code=code_of("crate.py"),
+    script:
+        "../scripts/crate.py"

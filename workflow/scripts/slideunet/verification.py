@@ -23,6 +23,7 @@ MANIFESTS = (
     "models/imported/import_model.json",
     "evaluation/*.json",
     "export/*.json",
+    "crate.json",
     "slides/*/*.json",
 )
 NO_MANIFESTS = ("source.json", "segmentation.timing.json")
