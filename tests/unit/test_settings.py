@@ -1,4 +1,4 @@
-"""Configuration mistakes: one line that names the key and says what to write instead."""
+"""Configuration mistakes that are less typical than those of tests/workflow/test_mistakes.py."""
 
 import copy
 
@@ -58,18 +58,9 @@ def set_value(config, path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["trainn"], {}, "config: unknown key 'trainn': did you mean 'train'"),
-        (["train", "step"], 3, "train: unknown key 'step': did you mean 'steps'"),
-        (["train", "steps"], "many", "train.steps: 'many' is not of type 'integer'"),
-        (["train", "steps"], 0, "train.steps: 0 is less than the minimum of 1"),
-        (["train", "optimiser"], "adam", "train.optimiser: 'adam' is not one of"),
         (["train", "input_px"], 237, "train.input_px of model main: .* take 236 or 244 px"),
         (["train", "input_px"], 10, "take 92 or 92 px"),
         (["segment", "tile_px"], 1001, "segment.tile_px: .* take 1000 or 1008"),
-        (["segment", "tile_px"], "big", "segment.tile_px"),
-        (["segment", "shard_px"], 4097, "no multiple of segment.chunk_px = 512"),
-        (["segment", "models"], ["other"], "no model is called 'other': take of main"),
-        (["models", "main", "train_on"], [], r"models.main.train_on: \[\] should be non-empty"),
         (["models", "main", "network"], {"deph": 4}, "did you mean 'depth'"),
         (["models", "main", "network"], {"depth": 5}, "input_px of model main: .*depth 5"),
         (["models", "main", "network"], {"padded": True}, "takes multiples of 8 px, not 236"),
@@ -78,10 +69,17 @@ def set_value(config, path, value):
             {"sliding_window": True},
             "takes 89 px and network.depth 3",
         ),
-        (["train", "processes"], 2, "a batch of 1 has no 2 equal shares"),
-        (["classes"], ["one"], "classes"),
-        (["results"], "a{b}", "results"),
-        (["objects", "connectivity"], 6, "objects.connectivity: 6 is not one of"),
+        (["models"], {"main": "all"}, "models.main: 'all': a section of keys is wanted"),
+        (["models"], {}, "models: {}: at least 1 of them is wanted"),
+        (["demo", "wheels"], "", "demo.wheels: '': it can't be empty"),
+        (["train", "momentum"], 1, "train.momentum: 1: less than 1 is wanted"),
+        (["train", "seed"], 0.5, "train.seed: 0.5: a whole number is wanted"),
+        (["index", "copy"], "yes", "index.copy: 'yes': true or false is wanted"),
+        (
+            ["demo", "slide_package"],
+            "a",
+            "demo.slide_package: 'a': package with the slide's frames",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(config, schema, path, value, message):

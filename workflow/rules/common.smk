@@ -15,8 +15,8 @@ from snakemake.exceptions import WorkflowError
 SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from slideunet import code_digest, job_limits, local_gpus, longest_first
-from slideunet import settings, slide_failures, slide_folder, slide_identity, tables
+from slideunet import code_digest, configuration, inputs, job_limits, local_gpus, longest_first
+from slideunet import settings, slide_failures, slide_identity, tables
 from slideunet.errors import UserError
 
 
@@ -33,28 +33,22 @@ DEMO = {
 }
 
 try:
-    settings.check_config(config, schema("config"))
-    TRAINING = (
-        tables.read_training(config["training"], schema("training"), DEMO.values())
-        if not config["model"]
-        else {}
+    if workflow.is_main_process:
+        configuration.check_files(workflow.configfiles)
+    INPUTS = inputs.settle(
+        config,
+        schema,
+        DEMO.values(),
+        look=not workflow.remote_exec,
+        overrides=workflow.config_settings.config,
     )
-    SLIDES, REFUSED = (
-        slide_folder.read_slides(
-            config["slides"], schema("slides"), DEMO.values(), look=not workflow.remote_exec
-        )
-        if config["slides"]
-        else ({}, [])
-    )
-    UNLABELLED = (
-        tables.read_training(config["unlabelled"], schema("unlabelled"))
-        if config["unlabelled"]
-        else {}
-    )
-    settings.check_splits(config, TRAINING)
+    if workflow.is_main_process:
+        inputs.check_targets(sys.argv[1:], config, INPUTS)
 except UserError as error:
     raise WorkflowError(str(error))
 
+TRAINING, SLIDES = INPUTS.training, INPUTS.slides
+REFUSED, UNLABELLED = INPUTS.refused, INPUTS.unlabelled
 RESULTS = config["results"]
 MODELS = settings.models_of(config)
 # Manifests of the networks that segment: trained here, or one made elsewhere.

@@ -3,9 +3,9 @@
 Imported by the Snakefile side: no numpy, no torch.
 """
 
-import difflib
 import os
 
+from slideunet.config_messages import one_line
 from slideunet.errors import UserError
 from slideunet.geometry import check_tile_px, grid_px, output_px
 
@@ -28,7 +28,7 @@ def check_config(config: dict, schema: dict) -> None:
         errors, key=lambda error: (_rank(error), [str(p) for p in error.path]), default=None
     )
     if first is not None:
-        raise UserError(_one_line(first))
+        raise UserError(one_line(first, schema))
     check_sizes(config)
     check_models(config)
 
@@ -86,11 +86,12 @@ def check_models(config: dict) -> None:
         for name in models_of(config)
     }
     for key, path in {"model": config["model"], **starts}.items():
-        if path and not os.path.isfile(path):
-            folder = os.path.isdir(path)
+        if path and not (os.path.isfile(path) and path.endswith(".json")):
+            what = "not a model's description" if os.path.isfile(path) else "no such file"
+            what = "a folder" if os.path.isdir(path) else what
             raise UserError(
-                f"config: {key}: {path!r}: {'a folder' if folder else 'no such file'}: give the "
-                "path of model.json or train.json of a trained model"
+                f"config: {key}: {path!r}: {what}: give the path of model.json or train.json of a "
+                "trained model"
             )
 
 
@@ -145,20 +146,6 @@ def without(config: dict, section: str, keys: tuple[str, ...]) -> dict:
 def _rank(error) -> int:
     """Misspelt keys before missing ones: the first usually explains the second."""
     return {"additionalProperties": 0, "required": 2}.get(error.validator, 1)
-
-
-def _one_line(error) -> str:
-    where = ".".join(str(part) for part in error.absolute_path)
-    at = f"config: {where}" if where else "config"
-    if error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        unknown = next(key for key in error.instance if key not in known)
-        close = difflib.get_close_matches(str(unknown), known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-        return f"{at}: unknown key {unknown!r}: {hint}"
-    unit = error.schema.get("description", "")
-    hint = f" ({unit})" if unit else ""
-    return f"{at}: {error.message}{hint}"
 
 
 def check_splits(config: dict, training: dict[str, dict]) -> None:

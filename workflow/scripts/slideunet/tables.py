@@ -64,8 +64,11 @@ def _rows(path: str, schema: dict) -> list[tuple[int, dict]]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: give the path of a table in config") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a table of tab-separated UTF-8 text: {error}") from None
-    if not lines:
+        raise UserError(
+            f"{path}: not a table of tab-separated UTF-8 text: save it as such from your program "
+            f"({error})"
+        ) from None
+    if not lines or not any(cell.strip() for cell in lines[0]):
         raise UserError(f"{path}: empty: its first line must name the columns")
     header = [name.strip() for name in lines[0]]
     _check_header(path, header, schema)
@@ -89,6 +92,8 @@ def _rows(path: str, schema: dict) -> list[tuple[int, dict]]:
 
 def _check_header(path: str, header: list[str], schema: dict) -> None:
     known = list(schema["properties"])
+    if len(header) == 1 and (parted := re.search("[,; ]", header[0])):
+        raise UserError(f"{path}: its columns are parted by {parted[0]!r}: part them by tabs")
     for name in schema["required"]:
         if name not in header:
             raise UserError(f"{path}: no column {name!r}: the first line has {', '.join(header)}")
