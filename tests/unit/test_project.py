@@ -4,6 +4,7 @@ import ast
 import itertools
 import re
 import sys
+import tomllib
 from importlib import import_module
 
 import pytest
@@ -87,6 +88,24 @@ def test_the_locks_agree(project):
     locks = [pins(project, f"requirements{name}.txt") for name in ("", "-test", "-export")]
     for one, other in itertools.combinations(locks, 2):
         assert {n: one[n] for n in one.keys() & other} == {n: other[n] for n in one.keys() & other}
+
+
+def test_what_other_programs_read_about_the_project_is_true(project):
+    citation = yaml.safe_load((project / "CITATION.cff").read_text())
+    version = tomllib.loads((project / "pyproject.toml").read_text())["project"]["version"]
+    assert citation["version"] == version
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    usage = yaml.safe_load((project / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    flag, profile = usage["mandatory-flags"]["flags"].split()
+    assert flag == "--profile"
+    assert (project / profile / "config.yaml").is_file()
+    rules = "".join(path.read_text() for path in (project / "workflow" / "rules").glob("*.smk"))
+    ways = usage["software-stack-deployment"]
+    scripts = re.findall(r"^    script:$", rules, re.M)
+    named = re.findall(r"^    conda:\n        ENVIRONMENT$", rules, re.M)
+    assert ways["conda"] == (len(named) == len(scripts) > 0)
+    assert ways["apptainer"] == bool(re.search(r"^ *container(ized)?:", rules, re.M))
+    assert ways["report"] == ("report(" in rules)
 
 
 def python_files(project):

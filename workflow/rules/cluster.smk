@@ -21,12 +21,14 @@ if workflow.remote_exec:
 
 
 # These run where Snakemake runs: they take a second, or (demo) need the network that a cluster's
-# nodes often lack.
-localrules:
-    demo,
-    summary,
-    archive,
-    verdict,
+# nodes often lack. (A module's rules have other names in the workflow that takes them.)
+if workflow.modifier.is_main_snakefile():
+
+    localrules:
+        demo,
+        summary,
+        archive,
+        verdict,
 
 
 onstart:

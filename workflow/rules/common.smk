@@ -12,7 +12,23 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 
-SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
+
+def own_folder(rules):
+    """This workflow's folder; of a repository on a code host its files in Snakemake's cache.
+
+    Of those Snakemake fetches what a rule names, which modules that a script imports are not.
+    """
+    if rules.is_local:
+        return Path(str(rules)).parents[1]
+    tree = rules.hosted_repo.repo.git.ls_tree("-r", "--name-only", rules.ref).splitlines()
+    wanted = [name for name in tree if name.startswith(("workflow/", "envs/"))]
+    for name in ["config.yaml", *wanted]:
+        file = Path(workflow.sourcecache.get_path(rules.join(f"../../{name}")))
+    return file.parents[name.count("/")]
+
+
+PROJECT = own_folder(workflow.current_basedir)
+SCRIPTS = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from slideunet import code_digest, configuration, inputs, job_limits, local_gpus, longest_first
@@ -22,9 +38,12 @@ from slideunet.errors import UserError
 
 def schema(name):
     """A schema of workflow/schemas."""
-    file = SCRIPTS.parent / "schemas" / f"{name}.schema.yaml"
+    file = PROJECT / "workflow" / "schemas" / f"{name}.schema.yaml"
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
+
+# Where this is a module of another workflow `config` may lack keys: Snakemake leaves config.yaml out.
+configuration.fill_in(config, yaml.safe_load((PROJECT / "config.yaml").read_text(encoding="utf-8")))
 
 # What rule demo makes, the only rows of a table that need not exist yet.
 DEMO = {

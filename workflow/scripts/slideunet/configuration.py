@@ -4,6 +4,7 @@ Imported by the Snakefile side: no numpy, no torch.
 """
 
 import contextlib
+import copy
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,6 +45,15 @@ def merge(config: dict, over: dict) -> None:
             merge(config[key], value)
         else:
             config[key] = value
+
+
+def fill_in(config: dict, defaults: dict) -> None:
+    """Put in what `config` lacks. The default's models are no part of models that it names."""
+    for key, value in defaults.items():
+        if key not in config:
+            config[key] = copy.deepcopy(value)
+        elif key != "models" and isinstance(value, dict) and isinstance(config[key], dict):
+            fill_in(config[key], value)
 
 
 def check_files(paths: Iterable[str | Path]) -> None:
