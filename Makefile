@@ -140,6 +140,7 @@ lock:  ## Write the exact versions of envs/*.in, installed afresh together, to e
 	$(VENV)-lock/bin/python envs/freeze.py envs/requirements.in envs/requirements.txt
 	$(VENV)-lock/bin/python envs/freeze.py envs/requirements-test.in envs/requirements-test.txt envs/requirements.txt
 	$(VENV)-lock/bin/python envs/freeze.py envs/requirements-export.in envs/requirements-export.txt envs/requirements.txt
+	$(PYTHON) envs/conda_environment.py
 	$(PYTHON) -m venv --clear $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet -r envs/requirements-docs.in packaging
 	$(VENV)-lock/bin/python envs/freeze.py envs/requirements-docs.in envs/requirements-docs.txt

@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import json
 import re
 import sys
 import tomllib
@@ -75,19 +76,49 @@ def test_the_lock_holds_each_range(project, name):
         assert wanted.specifier.contains(version), f"{text}: locked is {version}"
 
 
-def test_the_conda_environment_installs_the_lock(project):
-    environment = yaml.safe_load((project / "envs" / "environment.yaml").read_text())
-    assert {"pip": ["-r requirements.txt"]} in environment["dependencies"]
-    export = yaml.safe_load((project / "envs" / "environment-export.yaml").read_text())
-    both = {"pip": ["-r requirements.txt", "-r requirements-export.txt"]}
-    assert export["dependencies"] == [*environment["dependencies"][:-1], both]
-
-
 def test_the_locks_agree(project):
     """One environment takes all of them (but the docs' own)."""
     locks = [pins(project, f"requirements{name}.txt") for name in ("", "-test", "-export")]
     for one, other in itertools.combinations(locks, 2):
         assert {n: one[n] for n in one.keys() & other} == {n: other[n] for n in one.keys() & other}
+
+
+@pytest.mark.parametrize(
+    ("name", "locks"),
+    [
+        ("environment", ["requirements.txt"]),
+        ("environment-export", ["requirements.txt", "requirements-export.txt"]),
+    ],
+)
+def test_the_conda_environments_are_the_locks(project, name, locks):
+    sys.path.insert(0, str(project / "envs"))
+    try:
+        conda_environment = import_module("conda_environment")
+    finally:
+        sys.path.pop(0)
+    text = (project / "envs" / f"{name}.yaml").read_text()
+    assert text == conda_environment.environment(name), "run `python envs/conda_environment.py`"
+    *by_conda, by_pip = yaml.safe_load(text)["dependencies"]
+    assert by_conda == ["python=3.11", "pip"]
+    locked = {n: v for lock in locks for n, v in pins(project, lock).items()}
+    assert dict(line.split("==") for line in by_pip["pip"]) == locked
+    assert len(locked) > 50
+
+
+def test_the_container_holds_the_lock_and_nothing_else(project):
+    text = (project / "envs" / "Dockerfile").read_text().replace("\\\n", " ")
+    steps = [line.split(None, 1) for line in text.splitlines() if line and line[0] != "#"]
+    assert {step for step, _ in steps} <= {"FROM", "RUN", "COPY", "ENV", "ENTRYPOINT"}
+    python = yaml.safe_load((project / "envs" / "environment.yaml").read_text())["dependencies"][0]
+    (base,) = (rest for step, rest in steps if step == "FROM")
+    assert base.startswith(f"python:{python.partition('=')[2]}-")
+    (copied,) = (rest.split() for step, rest in steps if step == "COPY")
+    assert copied[:-1] == ["requirements.txt"]
+    assert (project / "envs" / copied[0]).is_file()
+    (install,) = (rest for step, rest in steps if "pip install" in rest)
+    assert f"--requirement {copied[-1]} " in install
+    (entry,) = (rest for step, rest in steps if step == "ENTRYPOINT")
+    assert json.loads(entry) == ["snakemake"]
 
 
 def test_what_other_programs_read_about_the_project_is_true(project):
