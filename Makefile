@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CORES ?= all
+# What npm fetches for `make view`.
+VIEWER := viewer/node_modules/.package-lock.json
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo init export crate explain status stages verify bench bench-scaling bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults docs lint format reference lock clean
+.PHONY: help demo init export crate explain status view stages verify bench bench-scaling bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults docs lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -23,6 +25,7 @@ $(VENV)/installed-export: $(VENV)/installed envs/requirements-export.txt
 
 $(VENV)/installed-test: $(VENV)/installed $(VENV)/installed-export envs/requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-test.txt
+	-@if command -v npm >/dev/null; then $(MAKE) --no-print-directory --silent $(VIEWER); fi
 	@touch $@
 
 demo: $(VENV)/installed  ## Train on one image, segment a slide, show what came out
@@ -58,6 +61,14 @@ init: $(VENV)/installed  ## A first configuration and tables for a folder of sli
 
 status: $(VENV)/installed  ## Where a run stands, while it runs: make status ARGS="--configfile mine.yaml"
 	@$(BIN)/python workflow/status.py $(ARGS)
+
+$(VIEWER): viewer/package-lock.json
+	@command -v npm >/dev/null || { echo "make view needs npm, which fetches OpenSeadragon"; exit 1; }
+	npm ci --prefix viewer --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+view: $(VENV)/installed $(VIEWER)  ## A slide's result in the browser: make view SLIDE=hela ARGS="--configfile mine.yaml"
+	@$(BIN)/python workflow/view.py "$(SLIDE)" $(ARGS)
 
 stages: $(VENV)/installed  ## All stages in turn: one that makes the same again ends there (ARGS as above)
 	$(BIN)/python workflow/in_turn.py $(ARGS)

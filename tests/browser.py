@@ -76,11 +76,11 @@ class Browser:
             self.events.append(message)
         return message
 
-    def open(self, path: Path) -> float:
-        """Load a file to its end; seconds from the command to the load event."""
+    def open(self, page: Path | str) -> float:
+        """Load a file or address to its end; seconds from the command to the load event."""
         self.events.clear()
         begin = time.perf_counter()
-        self.tell("Page.navigate", url=path.resolve().as_uri())
+        self.tell("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._next()
         return time.perf_counter() - begin

@@ -133,7 +133,7 @@ def test_what_other_programs_read_about_the_project_is_true(project):
     rules = "".join(path.read_text() for path in (project / "workflow" / "rules").glob("*.smk"))
     ways = usage["software-stack-deployment"]
     scripts = re.findall(r"^    script:$", rules, re.M)
-    named = re.findall(r"^    conda:\n        ENVIRONMENT$", rules, re.M)
+    named = re.findall(r"^    conda:\n        (?:EXPORT_)?ENVIRONMENT$", rules, re.M)
     assert ways["conda"] == (len(named) == len(scripts) > 0)
     assert ways["apptainer"] == bool(re.search(r"^ *container(ized)?:", rules, re.M))
     assert ways["report"] == ("report(" in rules)
