@@ -50,7 +50,7 @@ def plant(calm: Project, folder: Path, slides: int) -> tuple[Project, dict[str, 
             ]
             bad.add(name)
         elif number % 100 == 3:  # 1 % hostile, in the folder's name: the file's stands in results
-            place = place.rename(place.with_name("$(touch CANARY);`touch CANARY`"))
+            place = place.rename(place.with_name(f"$(touch CANARY);`touch CANARY`{number}"))
             file = place / "slide.tif"
             healthy[name] = content
         elif number % 100 == 53:

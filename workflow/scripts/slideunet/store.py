@@ -215,8 +215,7 @@ def make(
                 raise
             failure = {"stage": kind, "reason": str(error)}
         except OSError as error:
-            if isinstance(error, FileNotFoundError):
-                work.check_owner()  # its folder is gone: another job took over and is through
+            work.check_owner()  # is its folder gone, then another job took over
             # a write says what went wrong (no space, no quota), not where
             error.filename = error.filename or str(work.folder)
             raise
