@@ -27,7 +27,8 @@ def test_a_network_goes_out_and_comes_in_again(finished_project):
 
 
 def test_a_network_that_is_not_trained_here_is_one_line(small_project):
-    for known in ({}, {"model": "config.yaml"}):
+    (small_project.folder / "model.json").write_text("{}")
+    for known in ({}, {"model": "model.json"}):
         small_project.configure(**known)
         done = small_project.snakemake("-n", "results/export/mian.json", check=False)
         assert done.returncode != 0
