@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import torch
 
-from slideunet.durable import flush_folder
+from slideunet.durable import written_aside
 from slideunet.errors import UserError
 
 DTYPES = {"F32": torch.float32, "I64": torch.int64, "U8": torch.uint8}
@@ -48,25 +48,17 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
     Equal tensors and metadata give equal bytes. Tensors may be on any device; their dtypes must be
     float32, int64 or uint8. OSError (a full disk) leaves nothing behind.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     header = _header(tensors, {**metadata, "sha256": BLANK})
     content = hashlib.sha256(header)
     for piece in _pieces(tensors):
         content.update(piece)
     header = _header(tensors, {**metadata, "sha256": content.hexdigest()})
     whole = hashlib.sha256(header)
-    try:
-        with open(aside, "wb") as file:
-            file.write(header)
-            for piece in _pieces(tensors):
-                file.write(piece)
-                whole.update(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    flush_folder(path.parent)
+    with written_aside(path) as file:
+        file.write(header)
+        for piece in _pieces(tensors):
+            file.write(piece)
+            whole.update(piece)
     return whole.hexdigest()
 
 
