@@ -50,7 +50,7 @@ test-slurm: $(VENV)/installed-test  ## Run the profile on a throw-away Slurm clu
 	$(BIN)/python -m pytest tests/slurm -m "not faults" -rs
 
 test-faults: $(VENV)/installed-test results/demo/demo.json  ## Run the heavy tests: kills, full disks, lost controllers
-	$(BIN)/python -m pytest -n 2 tests/unit tests/workflow tests/faults -m faults
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/workflow tests/faults -m faults
 	$(BIN)/python -m pytest tests/slurm -m faults -rs
 
 explain: $(VENV)/installed  ## Why each job would run: make explain ARGS="--profile profiles/local --configfile mine.yaml"
