@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from slideunet.longest_first import bytes_of, first_of_each, install
+from slideunet.longest_first import bytes_of, first_of_each, install, worth_showing
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ def test_few_jobs_are_all_there():
 
 def test_the_scheduler_s_random_sample_is_replaced():
     seen = []
-    scheduler = SimpleNamespace(subsample=2, job_selector=lambda jobs: seen.append(jobs) or [])
+    scheduler = SimpleNamespace(
+        subsample=2, job_selector=lambda jobs: seen.append(jobs) or [], resources={"_cores": 4}
+    )
     install(scheduler)
     assert scheduler.subsample is None
     scheduler.job_selector({Job("a", n) for n in range(9)})
@@ -35,6 +37,26 @@ def test_the_scheduler_s_random_sample_is_replaced():
     unlimited = SimpleNamespace(subsample=None, job_selector=None)
     install(unlimited)
     assert unlimited.job_selector is None
+
+
+def test_few_are_shown_where_few_can_start():
+    assert worth_showing({"_cores": 2, "mem_mb": 4000}, 200) == 12
+    assert worth_showing({"_cores": 1 << 60, "_nodes": 1}, 200) == 10, "a full queue of a cluster"
+    assert worth_showing({"_cores": 1 << 60, "_nodes": 500}, 200) == 200
+    assert worth_showing({}, 200) == 200
+
+
+def test_what_can_start_is_asked_each_time():
+    seen, resources = [], {"_cores": 0}
+    scheduler = SimpleNamespace(
+        subsample=200, job_selector=lambda jobs: seen.append(len(jobs)), resources=resources
+    )
+    install(scheduler)
+    jobs = {Job("a", n) for n in range(300)}
+    for free in (0, 3, 1000):
+        resources["_cores"] = free
+        scheduler.job_selector(jobs)
+    assert seen == [8, 14, 200]
 
 
 def test_size_of_files_folders_and_of_nothing(tmp_path):

@@ -12,7 +12,7 @@ Imported by the Snakefile side.
 import functools
 import heapq
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from slideunet.slide_stat import stat_of
 
@@ -36,7 +36,20 @@ def install(scheduler: object) -> None:
     size, select = scheduler.subsample, scheduler.job_selector
     if size:
         scheduler.subsample = None
-        scheduler.job_selector = lambda jobs: select(first_of_each(jobs, size))
+        scheduler.job_selector = lambda jobs: select(
+            first_of_each(jobs, worth_showing(scheduler.resources, size))
+        )
+
+
+def worth_showing(free: Mapping[str, int], most: int) -> int:
+    """How many jobs of each rule the scheduler is shown, at most `most`.
+
+    Each time it asks the file system for all inputs of all jobs that it is shown, and works out
+    their memory and time: with 200 of each rule that took longer than to start a job. Some more
+    than there is room for, since not all may fit.
+    """
+    slots = min(free.get("_cores", most), free.get("_nodes", most))
+    return min(most, 2 * slots + 8)
 
 
 def first_of_each(jobs: Collection, size: int) -> set:
