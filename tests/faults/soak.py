@@ -19,8 +19,9 @@ from pathlib import Path
 import psutil
 
 KILL_EVERY_S, FULL_S = 20, 15
-# Shares of the slides at whose end Snakemake is killed, and at which the disk fills up.
+# Shares of all the slides' manifests at which Snakemake is killed, and at which the disk fills up.
 CONTROLLER_AT, FULL_AT = (0.15, 0.4, 0.75), 0.55
+MANIFESTS = ("slide.json", "segmentation.json", "objects.json", "overlay.json")
 CALLS = 12
 SEED = 17
 COMMAND = [
@@ -45,13 +46,18 @@ class Faults(threading.Thread):
     def run(self) -> None:
         while True:
             time.sleep(0.5)
-            done = len(list(self.results.glob("slides/*/overlay.json"))) / self.slides
+            done = self.done()
             if time.monotonic() - self.last_kill > KILL_EVERY_S:
                 self.kill_worker()
             if self.controller_at and done >= self.controller_at[0]:
                 self.kill_controller()
             if self.full_at and done >= self.full_at[0]:
                 self.fill_disk()
+
+    def done(self) -> float:
+        """Share of what the night is to make that is there."""
+        made = sum(1 for name in MANIFESTS for _ in self.results.glob(f"slides/*/{name}"))
+        return made / (len(MANIFESTS) * self.slides)
 
     def kill_worker(self) -> None:
         """One of the scripts that are running, wherever it has been started from."""
