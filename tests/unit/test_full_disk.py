@@ -118,11 +118,12 @@ def test_a_limit_on_file_size_is_one_line_and_leaves_nothing_whole(project, tmp_
         (errno.EDQUOT, "your quota may be less"),
     ],
 )
-def test_what_the_machine_refuses_is_one_line_with_the_path(project, tmp_path, number, told):
+@pytest.mark.parametrize("path", ["'results/a.bin'", "b'results/a.bin'"])  # some libraries' names
+def test_what_the_machine_refuses_is_one_line_with_the_path(project, tmp_path, number, told, path):
     code = (
         "from slideunet.job import job\n"
         "with job(log_file='log.txt'):\n"
-        f"    raise OSError({number}, 'as strerror says', 'results/a.bin')\n"
+        f"    raise OSError({number}, 'as strerror says', {path})\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, check=False,
