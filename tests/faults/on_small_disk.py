@@ -11,11 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import warm
 from small_archive import Archive, content, folder_of
 
+# Set in the environment: the stages run without what makes one line of a full disk.
+UNGUARDED = "UNET_SLIDES_UNGUARDED"
 ROOM = "size=256m,nr_inodes=9999"
 
 
@@ -25,6 +28,16 @@ def under_job(function, keywords: dict, log: str) -> None:
 
     with job(log_file=log):
         function(**keywords)
+
+
+def unguarded(function, keywords: dict, log: str) -> None:
+    """The stage without that: the mutation check."""
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        function(**keywords)
+    except Exception:
+        Path(log).write_text(traceback.format_exc())
+        raise
 
 
 class SmallDisk:
@@ -67,7 +80,8 @@ def one(archive: Archive, stage: str, folder: Path, options: str) -> dict:
         out = folder_of(stage, path)
         function, keywords = archive.call(stage, out)
         console = folder / "console.log"
-        status = warm.call(under_job, function, keywords, str(log), log=console)
+        guard = unguarded if UNGUARDED in os.environ else under_job
+        status = warm.call(guard, function, keywords, str(log), log=console)
         text = log.read_text()
         lines = [line for line in text.splitlines() if line.startswith("unet-slides: ")]
         left = Path(keywords["manifest"]).exists()

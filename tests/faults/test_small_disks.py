@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from on_small_disk import UNGUARDED
 from small_archive import STAGES
 
 SHARES = [0, 0.3, 0.6, 0.95]
@@ -31,6 +32,16 @@ def in_namespace(folder: Path, command: list) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+def cases_of(archive, folder: Path, stages, shares: list[float]) -> list[dict]:
+    """What happened to the stages on disks of these shares of what they need."""
+    script = Path(__file__).with_name("on_small_disk.py")
+    done = in_namespace(
+        folder, [sys.executable, script, archive.folder, folder, json.dumps(shares), *stages]
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 @pytest.mark.parametrize(
     ("stages", "shares"),
     [
@@ -40,13 +51,7 @@ def in_namespace(folder: Path, command: list) -> subprocess.CompletedProcess:
     ids=["one", "all"],
 )
 def test_a_stage_without_room_says_so_and_goes_on(archive, tmp_path, figure, stages, shares):
-    script = Path(__file__).with_name("on_small_disk.py")
-    done = in_namespace(
-        tmp_path,
-        [sys.executable, script, archive.folder, tmp_path, json.dumps(shares), *stages],
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    cases = [json.loads(line) for line in done.stdout.splitlines()]
+    cases = cases_of(archive, tmp_path, stages, shares)
     bad = [case for case in cases if not as_promised(case)]
     for case in bad:
         print(case)
@@ -68,3 +73,10 @@ def as_promised(case: dict) -> bool:
         and case["again"] == 0
         and case["same"]
     )
+
+
+def test_without_its_guard_a_full_disk_is_no_line(archive, tmp_path, monkeypatch):
+    """The mutation check."""
+    monkeypatch.setenv(UNGUARDED, "1")
+    cases = cases_of(archive, tmp_path, ["weights"], [0.6])
+    assert len(cases) == 2 and not any(map(as_promised, cases))

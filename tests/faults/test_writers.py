@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import warm
+import zarr
 from crash_cases import WRITERS, block_of, open_store, publish_slowly, write_one
 from slideunet import store
 from slideunet.shard_store import Shard
@@ -54,3 +55,24 @@ def test_one_artefact_of_many_makers_is_whole(server, tmp_path, figure, rounds):
         assert ends[0] >= 1
         whole += store.find_damage(folder / "a.json") == [] and not list(folder.glob(".*"))
     figure(f"{WRITERS} makers of one artefact x {rounds} rounds, whole", rounds, rounds, whole)
+
+
+def share_a_shard(path: Path, writer: int) -> None:
+    """A chunk of its own in a shard that all writers share: what the store never does."""
+    row, column = divmod(writer, 8)
+    array = zarr.open_array(store=str(path), mode="r+")
+    array[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = writer + 1
+
+
+def test_writers_that_share_a_shard_lose_blocks(server, tmp_path):
+    """The mutation check: the same writers without a shard for each."""
+    path = tmp_path / "shared"
+    zarr.create_array(
+        store=str(path), shape=(64, 128), chunks=(16, 16), shards=(64, 128), dtype="u1"
+    )
+    log = tmp_path / "log"
+    runs = [warm.Run(share_a_shard, path, writer, log=log) for writer in range(WRITERS)]
+    for run in runs:
+        run.join()
+    found = zarr.open_array(store=str(path), mode="r")[::16, ::16].ravel()
+    assert (found != np.arange(1, WRITERS + 1)).any()

@@ -17,6 +17,7 @@ from slideunet.stages import train as train_stage
 from slideunet.stages.evaluate import evaluate
 from slideunet.stages.train import train
 from slideunet.whole_image import predict_image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SETTINGS = {
     "classes": ["background", "cell"],
@@ -118,7 +119,13 @@ def test_training_publishes_weights_card_table_curves_and_events(trained, data):
     table = (trained.parent / "history.tsv").read_text().splitlines()
     assert table[0].split("\t")[:2] == ["step", "loss"]
     assert table[-1].startswith("60\t")
-    assert len(list((trained.parent / "events").iterdir())) == 1
+    (events,) = (trained.parent / "events").iterdir()
+    told = EventAccumulator(str(events)).Reload()
+    rows = [line.split("\t") for line in table[1:]]
+    assert [(e.step, round(e.value, 4)) for e in told.Scalars("loss")] == [
+        (int(row[0]), round(float(row[1]), 4)) for row in rows
+    ]
+    assert len(told.Scalars("validation_iou")) == sum(bool(row[3]) for row in rows) > 0
 
 
 def test_other_code_with_equal_weights_gives_an_equal_manifest(trained, data, tmp_path):

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from slideunet import shard_store
+import torch
+from slideunet import checkpoints, durable
 
 # Run in a mount namespace of its own: a small tmpfs over the folder `disk`.
 CHILD = """\
@@ -118,11 +119,12 @@ def test_a_limit_on_file_size_is_one_line_and_leaves_nothing_whole(project, tmp_
         (errno.EDQUOT, "your quota may be less"),
     ],
 )
-def test_what_the_machine_refuses_is_one_line_with_the_path(project, tmp_path, number, told):
+@pytest.mark.parametrize("path", ["'results/a.bin'", "b'results/a.bin'"])  # some libraries' names
+def test_what_the_machine_refuses_is_one_line_with_the_path(project, tmp_path, number, told, path):
     code = (
         "from slideunet.job import job\n"
         "with job(log_file='log.txt'):\n"
-        f"    raise OSError({number}, 'as strerror says', 'results/a.bin')\n"
+        f"    raise OSError({number}, 'as strerror says', {path})\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, check=False,
@@ -136,7 +138,7 @@ def test_what_the_machine_refuses_is_one_line_with_the_path(project, tmp_path, n
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
 def test_an_error_that_passes_is_tried_again_three_times(monkeypatch, number):
     waits, calls = [], []
-    monkeypatch.setattr(shard_store.time, "sleep", waits.append)
+    monkeypatch.setattr(durable.time, "sleep", waits.append)
 
     def write(failing):
         calls.append(1)
@@ -144,13 +146,35 @@ def test_an_error_that_passes_is_tried_again_three_times(monkeypatch, number):
             raise OSError(number, "for now")
         return "written"
 
-    assert shard_store.retried(lambda: write(3)) == "written"
+    assert durable.retried(lambda: write(3)) == "written"
     assert len(waits) == 3 and waits == sorted(waits) and waits[0] > 0
     calls.clear()
     with pytest.raises(OSError, match="for now"):
-        shard_store.retried(lambda: write(4))
+        durable.retried(lambda: write(4))
     assert len(calls) == 4
     calls.clear()
-    monkeypatch.setattr(shard_store, "TRANSIENT", set())
+    monkeypatch.setattr(durable, "TRANSIENT", set())
     with pytest.raises(OSError, match="for now"):
-        shard_store.retried(lambda: write(1))
+        durable.retried(lambda: write(1))
+
+
+@pytest.mark.parametrize("write", ["file", "checkpoint"])
+def test_files_and_checkpoints_are_tried_again(tmp_path, monkeypatch, write):
+    waits, renames = [], []
+    rename = os.replace
+
+    def failing(source, target):
+        renames.append(target)
+        if len(renames) <= 2:
+            raise OSError(errno.ESTALE, "for now")
+        rename(source, target)
+
+    monkeypatch.setattr(durable.time, "sleep", waits.append)
+    monkeypatch.setattr(os, "replace", failing)
+    if write == "file":
+        durable.write_file(tmp_path / "a", b"content")
+        assert (tmp_path / "a").read_bytes() == b"content"
+    else:
+        checkpoints.save(tmp_path, 3, {"network": {"a": torch.ones(2)}}, {})
+        assert checkpoints.load_latest(tmp_path)[1]["step"] == 3
+    assert len(waits) == 2 and len(list(tmp_path.iterdir())) == 1

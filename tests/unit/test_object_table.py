@@ -97,6 +97,16 @@ def test_anndata_opens(tmp_path):
         assert data.var.loc["area_um2", "unit"] == "um2"
 
 
+def test_anndata_made_in_memory_has_the_bytes_of_the_librarys_own(tmp_path, monkeypatch):
+    seen = []
+    hdf5 = table._hdf5
+    monkeypatch.setattr(table, "_hdf5", lambda data: seen.append(data) or hdf5(data))
+    table.write_table(batches(16), COLUMNS, tmp_path / "o.parquet")
+    table.write_anndata(tmp_path / "o.parquet", tmp_path / "o.h5ad")
+    seen[0].write_h5ad(tmp_path / "own.h5ad", compression="gzip")
+    assert (tmp_path / "o.h5ad").read_bytes() == (tmp_path / "own.h5ad").read_bytes()
+
+
 def test_empty_slide_gives_valid_files(tmp_path):
     names = [tmp_path / f"e.{kind}" for kind in ("parquet", "csv", "h5ad")]
     none = batches(16, np.zeros((60, 70), np.uint8))

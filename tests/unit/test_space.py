@@ -1,16 +1,21 @@
 """What a slide's results need is told before they are made; what can't fit is refused at once."""
 
+import logging
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from made_objects import blobs
-from memory_slide import noise, segment
-from slideunet import label_pyramid, segmentation, space
+from memory_slide import digest, noise, segment
+from slideunet import label_pyramid, objects_space, segmentation_space, space
 from slideunet.errors import UserError
 from slideunet.stages import objects as objects_stage
 from test_objects_stage import HEIGHT, WIDTH, prepare, run
+
+# What the estimates promise.
+WITHIN = 0.15
 
 
 @pytest.fixture
@@ -21,52 +26,136 @@ def asked(monkeypatch):
     def note(folder, need, what):
         found.append((need, *taken(folder)))
 
-    for module in (segmentation, objects_stage):
+    for module in (segmentation_space, objects_stage):
         monkeypatch.setattr(module, "check_space", note)
     return found
 
 
+@pytest.fixture
+def scarce(monkeypatch):
+    """Little enough is free that a sample is worth its time; nothing is refused."""
+    for module in (segmentation_space, objects_stage):
+        monkeypatch.setattr(module, "free_bytes", lambda folder: 0)
+
+
 def taken(folder: Path, but=("run.json", "owner.json")) -> tuple[int, int]:
-    """Files and folders below a folder, and bytes of the files."""
+    """Files and folders below a folder, and bytes of the files but of a resumed job's markers."""
     paths = [path for path in folder.rglob("*") if path.name not in but]
-    return len(paths), sum(path.stat().st_size for path in paths if path.is_file())
+    sizes = [p.stat().st_size for p in paths if p.is_file() and p.parent.name != "markers"]
+    return len(paths), sum(sizes)
 
 
-def test_the_estimate_of_a_segmentation_against_what_it_took(tmp_path, asked):
+def check_estimate(folder: Path, asked: list) -> None:
+    """The last estimate against what has come to lie in the folder since."""
+    need, files_before, bytes_before = asked[-1]
+    files, size = taken(folder)
+    made, grown = files - files_before, size - bytes_before
+    assert abs(need.files - made) <= WITHIN * made
+    assert abs(need.estimate.size / grown - 1) <= WITHIN
+    assert need.estimate.error <= WITHIN
+    assert need.bytes_least <= grown <= need.bytes_most + 10_000  # the index of each shard
+
+
+@pytest.mark.parametrize("ngff", ["0.5", "0.4"])
+def test_the_estimate_of_a_segmentation_against_what_it_took(tmp_path, asked, scarce, ngff):
+    segment(tmp_path, noise(300, 500), settings={"ngff": ngff})
+    check_estimate(tmp_path, asked)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_of_a_slide_with_little_tissue_too(tmp_path, asked, scarce, share):
+    pixels = noise(800, 800)
+    segment(tmp_path, pixels, has_tissue=lambda window: window.y + window.x < 1600 * share)
+    check_estimate(tmp_path, asked)
+
+
+@pytest.mark.parametrize("shard_px", [512, 4096])
+def test_the_estimate_of_a_real_slide(tmp_path, asked, scarce, reference_data, shard_px):
+    pixels = tifffile.imread(reference_data / "slides" / "CMU-1-Small-Region.svs")
+    settings = {"chunk_px": 256, "shard_px": shard_px, "tile_px": 256}
+    segment(tmp_path, np.moveaxis(pixels, -1, 0), settings=settings, classes=3)
+    check_estimate(tmp_path, asked)
+
+
+def test_what_is_there_already_is_not_asked_for(tmp_path, asked, scarce):
     pixels = noise(300, 500)
     segment(tmp_path, pixels)
-    ((need, files_before, bytes_before),) = asked
-    files, size = taken(tmp_path)
-    made, grown = files - files_before, size - bytes_before
-    assert abs(need.files - made) <= 0.15 * made
-    markers = taken(tmp_path / "markers")[1]
-    assert need.bytes_least <= grown - markers <= need.bytes_most
-
-
-def test_what_is_there_already_is_not_asked_for(tmp_path, asked):
-    pixels = noise(150, 210)
+    (whole, *_), (store,) = asked[0], tmp_path.glob("*.zarr")
+    for path in (tmp_path / "markers").glob("[12].*"):
+        path.unlink()
+    higher = sum(path.stat().st_size for level in (1, 2, 3, 4) for path in
+                 (*store.glob(f"{level}/c/**/*"), *store.glob(f"labels/classes/{level}/c/**/*"))
+                 if path.is_file())  # fmt: skip
+    assert 0 < higher < whole.estimate.size / 2
     segment(tmp_path, pixels)
+    assert abs(asked[1][0].estimate.size / higher - 1) <= WITHIN
     segment(tmp_path, pixels)
-    assert asked[1][0] == space.Need(0, 0, 0)
+    assert asked[2][0] == space.Need(0, 0, 0)
 
 
-def test_what_has_no_tissue_needs_files_and_no_bytes(tmp_path, asked):
+def test_what_has_no_tissue_needs_files_and_next_to_no_bytes(tmp_path, asked, scarce):
     segment(tmp_path, noise(150, 210), has_tissue=lambda window: False)
-    assert asked[0][0].files > 20 and asked[0][0].bytes_most == 0
+    need, _, bytes_before = asked[0]
+    assert need.files > 20 and need.bytes_most == 0
+    grown = taken(tmp_path)[1] - bytes_before
+    assert abs(need.estimate.size / grown - 1) <= WITHIN
 
 
-def test_the_estimate_of_objects_against_what_they_took(tmp_path, asked, monkeypatch):
+def test_where_all_may_fit_a_small_slide_is_not_sampled(tmp_path, asked, monkeypatch):
+    computed = []
+    sampled = segmentation_space._block
+    monkeypatch.setattr(
+        segmentation_space, "_block", lambda *told: computed.append(told) or sampled(*told)
+    )
+    segment(tmp_path / "small", noise(300, 500))
+    assert asked[0][0].estimate is None and not computed
+    monkeypatch.setattr(segmentation_space, "SHARE", 1 / 8)
+    segment(tmp_path / "large", noise(300, 500))
+    assert asked[1][0].estimate.size and 12 <= len(computed) <= 160 / 8
+
+
+def test_the_estimate_changes_no_byte(tmp_path, asked, monkeypatch):
+    segment(tmp_path / "not", noise(150, 210))
+    monkeypatch.setattr(segmentation_space, "free_bytes", lambda folder: 0)
+    segment(tmp_path / "sampled", noise(150, 210))
+    assert asked[0][0].estimate is None and asked[1][0].estimate is not None
+    assert digest(tmp_path / "not") == digest(tmp_path / "sampled")
+
+
+def test_a_sample_is_spread_whatever_its_size():
+    for count in (1, 2, 7, 100):
+        assert sorted(space.spread(count)) == list(range(count))
+    for size in (5, 12, 40):
+        first = sorted(n for n, _ in zip(space.spread(1000), range(size), strict=False))
+        gaps = np.diff([0, *first, 1000])
+        assert gaps.max() < 2.7 * 1000 / (size + 1)
+
+
+def test_squares_that_differ_make_the_estimate_less_exact():
+    areas = np.full(16, 100)
+    assert segmentation_space._error(np.full(16, 7), areas, 1000) < 1e-9
+    sizes = np.tile([5, 15], 8)
+    found = segmentation_space._error(sizes, areas, 10**6)
+    assert found == pytest.approx(2 * sizes.std(ddof=1) / 4 / 10, rel=1e-3)
+    assert segmentation_space._error(sizes, areas, 16) == 0  # all of them
+
+
+@pytest.mark.parametrize("also", [[], ["csv", "h5ad"]])
+def test_the_estimate_of_objects_against_what_they_took(tmp_path, asked, scarce, monkeypatch, also):
     for module in (label_pyramid, objects_stage):
         monkeypatch.setattr(module, "SHARD_PX", 64)
     monkeypatch.setattr(label_pyramid, "CHUNK_PX", 32)
-    folder = prepare(tmp_path, blobs(4, (HEIGHT, WIDTH)))
-    content = run(folder, also=["csv", "h5ad"])
+    monkeypatch.setattr(objects_space, "SIDE_PX", 128)
+    folder = prepare(tmp_path, blobs(4, (4 * HEIGHT, 4 * WIDTH)))
+    content = run(folder, also=also)
     need, *_ = asked[0]
     files = {Path(entry["path"]) for entry in content["files"]}
     folders = {parent for path in files for parent in path.parents} - {Path(".")}
-    assert abs(need.files - len(files) - len(folders)) <= 0.15 * len(files)
-    size = sum(e["size"] for e in content["files"] if "/c/" in e["path"])
-    assert need.bytes_least <= size <= need.bytes_most
+    assert abs(need.files - len(files) - len(folders)) <= WITHIN * len(files)
+    size = sum(e["size"] for e in content["files"] if not e["path"].endswith("zarr.json"))
+    size -= sum(e["size"] for e in content["files"] if e["path"] == objects_stage.NEXT)
+    assert abs(need.estimate.size / size - 1) <= WITHIN
+    assert not list(folder.rglob("sample-*"))
 
 
 class Disk:
@@ -98,8 +187,36 @@ def test_what_can_not_fit_is_one_line(tmp_path, monkeypatch, disk, fits):
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("free", "ends"), [(9_000_000, "refused"), (10_000_000, "warned"), (11_100_000, "fits")]
+)
+def test_the_estimate_decides_between_the_bounds(tmp_path, monkeypatch, caplog, free, ends):
+    monkeypatch.setattr(os, "statvfs", lambda path: Disk(free, 99))
+    need = space.Need(50, 1000, 10**9, space.Estimate(10_000_000, 0.08))
+    caplog.set_level(logging.INFO, "unet-slides")
+    if ends == "refused":
+        with pytest.raises(UserError, match=r"needs at least 9.3 MB .*free there: 9.0 MB"):
+            space.check_space(tmp_path, need, "objects")
+        return
+    space.check_space(tmp_path, need, "objects")
+    assert "50 files, about 10.0 MB (within 8%)" in caplog.text
+    assert ("may not fit" in caplog.text) == (ends == "warned")
+
+
 def test_a_slide_without_room_begins_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "statvfs", lambda path: Disk(10, 10))
     with pytest.raises(UserError, match="no space left"):
         segment(tmp_path, np.zeros((1, 150, 210), np.uint8) + noise(150, 210))
+    assert not list((tmp_path / "markers").iterdir())
+
+
+def test_a_slide_that_the_sample_shows_to_be_too_large_begins_nothing(tmp_path, asked, monkeypatch):
+    pixels = noise(300, 500)
+    monkeypatch.setattr(segmentation_space, "free_bytes", lambda folder: 0)
+    segment(tmp_path / "whole", pixels)
+    size = asked[0][0].estimate.size
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "statvfs", lambda path: Disk(int(size * 0.7), 10_000))
+    with pytest.raises(UserError, match="no space left"):
+        segment(tmp_path, pixels)
     assert not list((tmp_path / "markers").iterdir())

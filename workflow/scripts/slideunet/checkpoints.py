@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from slideunet.durable import retried
 from slideunet.errors import UserError
 from slideunet.tensorfile import is_whole, read_header, read_tensors, write_tensors
 
@@ -26,7 +27,8 @@ def save(folder: Path, step: int, groups: Groups, state: dict) -> Path:
     """Write the checkpoint of `step`, then drop all but the last two. `state` must be JSON."""
     tensors = {f"{group}/{name}": groups[group][name] for group in groups for name in groups[group]}
     path = folder / f"checkpoint-{step:09d}.safetensors"
-    write_tensors(path, tensors, {"state": json.dumps({**state, "step": step}, sort_keys=True)})
+    about = {"state": json.dumps({**state, "step": step}, sort_keys=True)}
+    retried(lambda: write_tensors(path, tensors, about))
     for old in _newest_first(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return path

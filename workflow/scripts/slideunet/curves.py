@@ -1,6 +1,9 @@
 """Learning curves: a table, a picture, and event files for TensorBoard."""
 
+import os
 import shutil
+import socket
+import time
 from pathlib import Path
 
 COLUMNS = ("step", "loss", "learning_rate", "validation_iou", "validation_pixel_error")
@@ -41,21 +44,37 @@ def draw(path: Path, history: list[dict], title: str) -> None:
 
 
 class Events:
-    """TensorBoard event files in `folder`, written anew: a resumed training hands over all rows."""
+    """A TensorBoard event file in `folder`, written anew: a resumed training hands over all rows.
+
+    Written by the caller's thread: torch's SummaryWriter has one of its own, which ends with a
+    traceback where the disk is full.
+    """
 
     def __init__(self, folder: Path):
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         shutil.rmtree(folder, ignore_errors=True)
-        self._writer = SummaryWriter(str(folder))
+        folder.mkdir()
+        # The name that TensorBoard looks for: time, host, process.
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        self._event = Event
+        self._writer = RecordWriter(open(folder / name, "wb"))  # noqa: SIM115 - see close
+        self._write(file_version="brain.Event:2")
+
+    def _write(self, **fields) -> None:
+        self._writer.write(self._event(wall_time=time.time(), **fields).SerializeToString())
 
     def add(self, row: dict) -> None:
         """One row of the history."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
         for key in COLUMNS[1:]:
             if key in row:
-                self._writer.add_scalar(key, row[key], row["step"])
+                value = Summary.Value(tag=key, simple_value=row[key])
+                self._write(step=row["step"], summary=Summary(value=[value]))
         self._writer.flush()
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the file."""
         self._writer.close()

@@ -1,10 +1,18 @@
 """Files that are whole or not there, also after a power loss."""
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
+
+# Errors of network file systems that pass; waits in seconds before the second, third, fourth try.
+TRANSIENT = {errno.EIO, errno.ESTALE, errno.EAGAIN}
+WAITS_S = (1, 4, 15)
+
+Result = TypeVar("Result")
 
 
 @contextlib.contextmanager
@@ -27,8 +35,24 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a small file whole or not at all, and flushed to the disk."""
-    with written_aside(path) as file:
-        file.write(content)
+
+    def write() -> None:
+        with written_aside(path) as file:
+            file.write(content)
+
+    retried(write)
+
+
+def retried(write: Callable[[], Result]) -> Result:
+    """What `write` returns; called again, up to three times, after errors that may pass."""
+    for wait_s in WAITS_S:
+        try:
+            return write()
+        except OSError as error:
+            if error.errno not in TRANSIENT:
+                raise
+            time.sleep(wait_s)
+    return write()
 
 
 def flush_folder(folder: Path) -> None:

@@ -82,7 +82,8 @@ def job(log_file: str, threads: int = 1) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _leave(_full_disk(error))
         if error.errno in _REFUSED and error.filename:
-            _leave(f"{error.filename}: {error.strerror}: {_REFUSED[error.errno]}")
+            where = os.fsdecode(error.filename)
+            _leave(f"{where}: {error.strerror}: {_REFUSED[error.errno]}")
         raise
 
 
@@ -115,7 +116,7 @@ def _request_stop(signum: int, frame: object) -> None:
 
 
 def _full_disk(error: OSError) -> str:
-    where = error.filename or os.getcwd()
+    where = os.fsdecode(error.filename or os.getcwd())
     existing = next((p for p in [Path(where), *Path(where).parents] if p.exists()), Path("."))
     free_mb = shutil.disk_usage(existing).free // 2**20
     free_files = os.statvfs(existing).f_favail

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
@@ -119,4 +120,24 @@ def write_anndata(parquet, h5ad) -> None:
         frame[measured].to_numpy(np.float64), obs, var, uns={"spatial_unit": unit},
         obsm={"spatial": spatial},
     )  # fmt: skip
-    data.write_h5ad(h5ad, compression="gzip")
+    data.strings_to_categoricals()
+    Path(h5ad).write_bytes(_hdf5(data))
+
+
+def _hdf5(data) -> bytes:
+    """The bytes that AnnData.write_h5ad writes, made in memory.
+
+    HDF5 that runs out of room leaves objects that can't be closed, each with a traceback.
+    """
+    import h5py
+    from anndata.io import write_elem
+
+    options = {"compression": "gzip"}
+    with h5py.File("memory", "w", driver="core", backing_store=False) as file:
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        for name in ("X", "obs", "var"):
+            write_elem(file, name, getattr(data, name), dataset_kwargs=options)
+        for name in ("obsm", "varm", "obsp", "varp", "layers", "uns"):
+            write_elem(file, name, dict(getattr(data, name)), dataset_kwargs=options)
+        file.flush()
+        return file.id.get_file_image()

@@ -21,8 +21,8 @@ from slideunet.manifest import to_json
 from slideunet.ngff import create_segmentation
 from slideunet.progress import Progress
 from slideunet.schedule import graph, run_cluster, run_here
+from slideunet.segmentation_space import check_segmentation
 from slideunet.shard_store import NAME, Shard, ShardStore
-from slideunet.space import Need, check_space, need_of
 from slideunet.tile_memory import Load, choose_tile_px, is_out_of_memory, limit_mb, next_smaller
 from slideunet.timing import timing_of
 
@@ -221,9 +221,8 @@ def _execute(request: Request, plan: Plan, done: set[Shard]) -> dict:
     engine = engine_of(plan)
     rows = rows_of(request.part, plan.store.grid(0)[0])
     missing = [s for s in plan.store.shards(0) if s.row in rows and s not in done]
-    check_space(
-        plan.store.folder, _need(request, plan, done), f"segmentation of {engine.source.path}"
-    )
+    engine.stop = request.stop
+    check_segmentation(plan, done, rows if request.part else None)
     targets = graph(plan, done, rows if request.part else None)
     devices = plan.slots
     started = time.perf_counter()
@@ -239,20 +238,6 @@ def _execute(request: Request, plan: Plan, done: set[Shard]) -> dict:
     found = timing_of(_written(plan, done), devices, time.perf_counter() - started)
     log.info("%s", ", ".join(f"{key} {value}" for key, value in found.items()))
     return found
-
-
-def _need(request: Request, plan: Plan, done: set[Shard]) -> Need:
-    """The files that are missing, and the values of the pixels that will be computed."""
-    rows = rows_of(request.part, plan.store.grid(0)[0])
-    levels = range(1 if request.part else len(plan.store.arrays))
-    missing = [shard for level in levels for shard in plan.store.shards(level) if shard not in done]
-    missing = [shard for shard in missing if shard.level or shard.row in rows]
-    paths = [f"{plan.store.name}/{name}" for shard in missing for name in plan.store.files(shard)]
-    regions = [plan.store.window(shard) for shard in missing if shard.level == 0]
-    blocks = [block for region in regions for block in tissue_blocks(plan, region)]
-    pixels = sum(block.height * block.width for block in blocks)
-    markers = [f"markers/{shard.key}" for shard in missing]
-    return need_of(paths + markers, pixels * (len(request.classes) + 1))
 
 
 def _written(plan: Plan, done: set[Shard]) -> list[dict]:

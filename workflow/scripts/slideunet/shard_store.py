@@ -7,30 +7,23 @@ are swept, so that nothing half-written is published. Nothing is flushed to the 
 power loss checksums tell what is missing, and publishing flushes all (store.py).
 """
 
-import errno
 import json
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import zarr
 
 from slideunet.arrays import writing_empty
+from slideunet.durable import retried
 from slideunet.geometry import Window
 from slideunet.store import sha256_of_file, to_json
 
 NAME = "segmentation.ome.zarr"
 METADATA = {"zarr.json", ".zgroup", ".zattrs", ".zarray"}
-# Errors of network file systems that pass; waits in seconds before the second, third, fourth try.
-TRANSIENT = {errno.EIO, errno.ESTALE, errno.EAGAIN}
-WAITS_S = (1, 4, 15)
-
-Result = TypeVar("Result")
 
 
 class Shard(NamedTuple):
@@ -172,18 +165,6 @@ class ShardStore:
                 if path.name not in keys:
                     path.unlink()
         return done
-
-
-def retried(write: Callable[[], Result]) -> Result:
-    """What `write` returns; called again, up to three times, after errors that may pass."""
-    for wait_s in WAITS_S:
-        try:
-            return write()
-        except OSError as error:
-            if error.errno not in TRANSIENT:
-                raise
-            time.sleep(wait_s)
-    return write()
 
 
 def _has_bytes(path: Path, sha256: str) -> bool:

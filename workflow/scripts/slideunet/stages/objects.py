@@ -1,7 +1,12 @@
 """Objects of one slide: label image, table, outlines, summary, fields to annotate next."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from slideunet import ngff, store
 from slideunet.annotations import NEXT_NAME
@@ -14,6 +19,7 @@ from slideunet.label_pyramid import SHARD_PX, create_label_image, label_files, w
 from slideunet.labels import Instances, Rules, find_instances, write_instances
 from slideunet.measure import measure_objects
 from slideunet.object_table import write_anndata, write_table
+from slideunet.objects_space import estimate, mosaic, sampled_px, windows_of
 from slideunet.probability import ThresholdedClasses
 from slideunet.scratch import staged
 from slideunet.seeds import Split
@@ -21,7 +27,18 @@ from slideunet.signals import Sources
 from slideunet.slide_array import open_array, scale_of
 from slideunet.slide_file import load_slide
 from slideunet.slide_overview import TissueArray, is_stained, load_tissue
-from slideunet.space import LABEL_LEAST, LABEL_MOST, Need, check_space, need_of
+from slideunet.space import (
+    LABEL_LEAST,
+    LABEL_MOST,
+    PYRAMID,
+    SHARE,
+    Estimate,
+    Need,
+    check_space,
+    free_bytes,
+    need_of,
+    refuse_too_much,
+)
 from slideunet.store import Work, make
 from slideunet.summary import summarize
 
@@ -62,14 +79,22 @@ def objects(
         segmented = store.load(segmentation)["facts"]
         found = open_group(store.beside(segmentation, "segmentation.ome.zarr"))
         options = settings["objects"]
-        check_space(
-            work.folder, _need(found["0"].shape[1:], options), f"objects of {facts['path']}"
+        need, what = (
+            _need(work.folder, found["0"].shape[1:], options),
+            f"objects of {facts['path']}",
         )
-        instances, labels = _label(work.folder, found, segmented, options, workers)
+        refuse_too_much(work.folder, need, what)
+        instances = _find(found, options, workers)
+        image = partial(open_array, facts, scale_of(facts, segmented), 1)
+        made = Made(slide, facts, segmented, instances, None, found, image, settings, workers)
+        check_space(work.folder, replace(need, estimate=made.estimate(work.folder, need)), what)
+        labels = _label(work.folder, instances, found, segmented, options, workers)
         with staged(facts["path"], scratch, stop_if_asked) as path:
             near = {**facts, "path": path}
-            made = Made(slide, near, segmented, instances, labels, found["0"], settings, workers)
+            image = partial(open_array, near, made.scale_yx, workers)
+            made = replace(made, labels=labels, facts=near, image=image)
             names = [STORE, *made.write_table(work.folder), *made.write_outlines(work.folder)]
+            names += made.write_next(work.folder)
         area_um2 = (facts["quality"]["tissue_mm2"] or 0) * 1e6
         row = summarize(
             instances.area_px, instances.class_of, settings["classes"],
@@ -95,31 +120,41 @@ def rules_of(options: dict) -> Rules:
     )
 
 
-def _need(shape: tuple[int, int], options: dict) -> Need:
+def _need(folder: Path, shape: tuple[int, int], options: dict) -> Need:
     """All files that will be made; bytes of the label image, which the tables come on top of."""
     paths = [f"{STORE}/{path}" for path in label_files(shape)]
     paths += [TABLE, OUTLINES, NEXT, *(f"objects.{kind}" for kind in options["also"])]
-    return need_of(paths, shape[0] * shape[1], LABEL_LEAST, LABEL_MOST)
+    return need_of(folder, paths, int(shape[0] * shape[1] * PYRAMID), LABEL_LEAST, LABEL_MOST)
 
 
-def _label(folder: Path, found, segmented: dict, options: dict, workers: int):
-    """Both passes of labelling, and the pyramid; returns the objects and the label image."""
+def _classes_of(found, options: dict):
+    """What objects are found in: array-like (Y, X) uint8."""
     if options["source"] == "classes":
-        map_of_objects = found["labels/classes/0"]
-    else:
-        map_of_objects = ThresholdedClasses(found["0"], options["threshold"])
-    instances = find_instances(
-        map_of_objects, rules_of(options), block_px=options["block_px"],
+        return found["labels/classes/0"]
+    return ThresholdedClasses(found["0"], options["threshold"])
+
+
+def _find(found, options: dict, workers: int) -> Instances:
+    """The first pass: which objects there are."""
+    return find_instances(
+        _classes_of(found, options), rules_of(options), block_px=options["block_px"],
         probabilities=found["0"], workers=workers,
     )  # fmt: skip
+
+
+def _label(folder: Path, instances, found, segmented: dict, options: dict, workers: int):
+    """The second pass, and the pyramid; returns the label image."""
     levels = create_label_image(
         folder / STORE, instances.shape, instances.dtype, segmented["pixel_um"]
     )
     # Two blocks within one shard must not be written at once.
     writers = 1 if options["block_px"] % SHARD_PX else workers
-    write_instances(instances, map_of_objects, levels[0], probabilities=found["0"], workers=writers)
+    write_instances(
+        instances, _classes_of(found, options), levels[0], probabilities=found["0"],
+        workers=writers,
+    )  # fmt: skip
     write_levels(levels)
-    return instances, levels[0]
+    return levels[0]
 
 
 @dataclass(frozen=True)
@@ -130,10 +165,38 @@ class Made:
     facts: dict
     segmented: dict
     instances: Instances
-    labels: object  # zarr (Y, X)
-    probabilities: object  # zarr (C, Y, X)
+    labels: object  # zarr (Y, X); None: not written yet
+    found: object  # {"0": probabilities (C, Y, X), "labels/classes/0": class map (Y, X)}
+    image: Callable[[], AbstractContextManager]  # opens the slide's pixels, (C, Y, X)
     settings: dict
     workers: int
+
+    def estimate(self, folder: Path, need: Need) -> Estimate | None:
+        """Bytes of all files, from a mosaic; None where all may fit and it would cost too much."""
+        shape, objects = self.instances.shape, len(self.instances)
+        dear = sampled_px(shape) > SHARE * shape[0] * shape[1]
+        if not objects or (dear and free_bytes(folder) >= need.bytes_most):
+            return None
+        windows = windows_of(self.instances)
+        with self.image() as image:
+            pixels = mosaic(image, windows)
+        parts = {key: mosaic(self.found[key], windows, True) for key in ("0", "labels/classes/0")}
+
+        def write(folder: Path, empty: bool) -> Instances:
+            folder.mkdir()
+            found = {k: np.zeros_like(v) for k, v in parts.items()} if empty else parts
+            options = self.settings["objects"]
+            instances = _find(found, options, 1)
+            labels = _label(folder, instances, found, self.segmented, options, 1)
+            made = replace(
+                self, instances=instances, labels=labels, found=found,
+                image=lambda: nullcontext(pixels), workers=1,
+            )  # fmt: skip
+            made.write_table(folder)
+            made.write_outlines(folder)
+            return instances
+
+        return estimate(folder, self.instances, write)
 
     @property
     def scale_yx(self) -> tuple[float, float]:
@@ -150,11 +213,11 @@ class Made:
         options, channels = self.settings["objects"], tuple(self.facts["channels"])
         stains = is_stained(self.slide, self.facts)
         csv = folder / "objects.csv" if "csv" in options["also"] else None
-        with open_array(self.facts, self.scale_yx, self.workers) as image:
+        with self.image() as image:
             batches = measure_objects(
                 self.labels, self.instances.last_row, self.instances.class_of,
                 class_names=self.settings["classes"], mpp_um=self.segmented["pixel_um"],
-                sources=Sources(image, channels, stains, probabilities=self.probabilities),
+                sources=Sources(image, channels, stains, probabilities=self.found["0"]),
                 block_px=options["block_px"], workers=self.workers,
             )  # fmt: skip
             columns = object_columns(list(channels), stains=stains, probabilities=True)
@@ -166,7 +229,7 @@ class Made:
         return names
 
     def write_outlines(self, folder: Path) -> list[str]:
-        """objects.geojson.gz and annotate_next.geojson."""
+        """objects.geojson.gz."""
         options = self.settings["objects"]
         styles = {
             number: Style(name, tuple(bytes.fromhex(ngff.colour(number))))
@@ -178,14 +241,18 @@ class Made:
             styles, placement=self.placement, tolerance_px=options["simplify_px"],
             block_px=options["block_px"], workers=self.workers,
         )  # fmt: skip
+        return [OUTLINES]
+
+    def write_next(self, folder: Path) -> list[str]:
+        """annotate_next.geojson."""
         tissue = load_tissue(self.slide, self.facts)
         covered = tissue and TissueArray(tissue, self.instances.shape, self.scale_yx)
         # Of several models the mean is stored, and its entropy is the models' mean entropy plus
         # their disagreement (Houlsby et al. 2011): fields that they differ on rank high by it too.
         fields = rank_fields(
-            self.probabilities, options["field_px"], NEXT_FIELDS, tissue=covered,
+            self.found["0"], self.settings["objects"]["field_px"], NEXT_FIELDS, tissue=covered,
             tissue_fraction=NEXT_TISSUE, every_px=NEXT_EVERY_PX,
         )  # fmt: skip
         text = fields_geojson(fields, self.placement, Style(NEXT_NAME, NEXT_RGB))
         (folder / NEXT).write_text(text)
-        return [OUTLINES, NEXT]
+        return [NEXT]
