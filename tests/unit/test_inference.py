@@ -1,6 +1,9 @@
 """Slides through the whole of inference, in memory: exact, byte-identical, resumable."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -231,6 +234,23 @@ def test_a_stop_is_heard_between_layers(pixels):
     run.stop = lambda: asked.append(1)
     run.predict(Window(0, 0, 32, 32), [Window(0, 0, 32, 32)])
     assert len(asked) >= sum(isinstance(m, DoubleConvolution) for m in made.modules()) == 5
+
+
+def test_a_slide_is_segmented_without_what_takes_long_to_import(tmp_path):
+    """What each of thousands of jobs would pay for: dask.distributed, scipy, skimage, pandas."""
+    code = (
+        "import sys; from pathlib import Path; import slideunet.stages.segment\n"
+        "from memory_slide import noise, segment\n"
+        f"segment(Path({str(tmp_path)!r}), noise(64, 64))\n"
+        "slow = {'distributed', 'scipy', 'skimage', 'pandas', 'numba', 'matplotlib'}\n"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_rounding_and_ties():
