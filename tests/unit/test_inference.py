@@ -260,6 +260,15 @@ def test_rounding_and_ties():
     assert engine.as_bytes(exact).tolist() == [0, 1, 0, 255, 255]
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3, 7])
+def test_the_likeliest_class_is_the_first_of_the_largest(classes):
+    """What argmax says, of few values: ties are many."""
+    values = np.random.default_rng(classes).integers(0, 4, (classes, 40, 50)).astype(np.float32)
+    found = engine.likeliest(torch.from_numpy(values))
+    assert found.dtype == torch.uint8
+    np.testing.assert_array_equal(found.numpy(), values.argmax(0))
+
+
 def test_settings_of_the_tests_are_those_of_the_config(project):
     import yaml
 
