@@ -33,6 +33,7 @@ MODULES = (
     "train",
     "objects",
     "slides",
+    "whole_slide",
     "start",
     "pixelwise",
 )
