@@ -20,9 +20,9 @@ def stages() -> list[Stage]:
             f"JPEG slide of {SIDE_PX} px to OME-Zarr, base 16, bfloat16",
             "CPU-ms/Mpx",
             [
-                Program("ours", "ours", f"{_HERE}:segmented", turns=3),
+                Program("ours", "ours", f"{_HERE}:segmented", turns=2),
                 Program("ours", "the same without the network", f"{_HERE}:without_network"),
-                Program("limit", "the network alone", f"{_HERE}:network_alone", turns=3),
+                Program("limit", "the network alone", f"{_HERE}:network_alone", turns=2),
             ],
             f"{_HERE}:make",
         )
