@@ -8,8 +8,9 @@ Every program runs in a process of its own with one thread; those of a stage tak
 busy machine slows all alike, and medians are shown. CPU-seconds are user and system time of the
 work, imports and preparations left out. "x ours": the cost of a program over that of ours; where
 that is a peer's, ours is so many times as fast; where it is the limit's, it is the share of the
-limit that ours reaches. Peak memory is the process's, PyTorch and all. Peers that are not installed
-are named as such.
+limit that ours reaches. Peak memory is the process's, PyTorch and all. A program that is not
+installed, fails or takes too long is a row that says so. Each stage ends once its share of
+--minutes is used up, after one counted turn at least.
 """
 
 import argparse
@@ -32,6 +33,7 @@ MODULES = (
     "train",
     "objects",
     "slides",
+    "whole_slide",
     "start",
     "pixelwise",
 )
@@ -52,7 +54,7 @@ def rows_of(stage: turns.Stage, found: list[turns.Measured]) -> list[str]:
         name = program.name if program.role != "limit" else f"limit: {program.name}"
         cells = [stage.name if not number else "", name]
         if cost is None:
-            cells += ["not installed", "", "", "", ""]
+            cells += [measured.problem, "", "", "", ""]
         else:
             figure = 1 / cost if stage.is_rate else 1e3 * cost
             ratio = f"{cost / ours:.2f}" if ours else ""
@@ -73,22 +75,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=[""], metavar="WORD")
     parser.add_argument("--turns", type=int, default=3, help="counted turns, at most")
-    parser.add_argument("--budget-s", type=float, default=15, help="wall time for a stage's turns")
+    parser.add_argument("--minutes", type=float, default=18, help="wall time, about")
     parser.add_argument("--peer-python", default=sys.executable, help="where the peers are")
     options = parser.parse_args()
     started = time.monotonic()
     load = os.getloadavg()[0]
     print(f"{date.today()}, {processor()}, load {load:.1f} at the start\n\n{HEAD}")
     print("|---|---|---|---|---|---|---|", flush=True)
-    for stage in all_stages():
-        if not any(word in stage.name for word in options.only):
-            continue
+    chosen = [s for s in all_stages() if any(word in s.name for word in options.only)]
+    for number, stage in enumerate(chosen):
+        begun, used = time.monotonic() - started, turns.cpu_seconds()
+        share_s = max(0, 60 * options.minutes - begun) / (len(chosen) - number)
         with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as folder:
-            found = turns.measure(
-                stage, options.peer_python, Path(folder), options.turns, options.budget_s
-            )
+            found = turns.measure(stage, options.peer_python, Path(folder), options.turns, share_s)
         print("\n".join(rows_of(stage, found)), flush=True)
-        print(f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        ended, used = time.monotonic() - started, turns.cpu_seconds() - used
+        line = f"{ended:.0f} s; {stage.name}: {ended - begun:.0f} s, {used:.0f} CPU-s"
+        print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

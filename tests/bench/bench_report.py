@@ -26,8 +26,8 @@ from slideunet import night  # noqa: E402
 from slideunet.stages.morning import morning  # noqa: E402
 
 
-def make(folder: Path, slides: int) -> list[str]:
-    """The results folder; a network's manifest."""
+def make(folder: Path, slides: int, picture_px: int = 1024) -> list[str]:
+    """The results folder, pictures so wide; a network's manifest."""
     names = [f"slide{number:05d}" for number in range(slides)]
     failed = set(names[::50])
     rows = [
@@ -39,7 +39,7 @@ def make(folder: Path, slides: int) -> list[str]:
          "log": f"results/logs/segment/{name}.log"}
         for name in sorted(failed)
     ]  # fmt: skip
-    made_night(folder, rows, failures, picture_px=1024)
+    made_night(folder, rows, failures, picture_px=picture_px)
     for name in names:
         for seconds, rule in enumerate(night.RULES, 30):
             benchmark(folder, rule, name, seconds)

@@ -6,7 +6,9 @@
 Each size is measured in a process of its own (turns.py), the sizes of one stage in turns. The
 exponent is the slope of the line through log(time) over log(size), fitted by least squares: 1 is
 proportional, 2 quadratic. What is constant (opening files, planning's start) pulls it below 1.
-`weights, cells` keeps the pixels and doubles the cells: there 0 is ideal.
+Where the spacing of cells falls the pixels stay and the cells double: there 0 is ideal. Slides of
+`archive` and `report` are made-up results folders; the report's pictures are small, so that what
+is left counts.
 """
 
 import argparse
@@ -18,25 +20,27 @@ from pathlib import Path
 
 import bench_dag
 import bench_objects
+import bench_report
 import numpy as np
 import turns
 from turns import Prepared, Program, Stage
 
 _HERE = "bench_scaling"
 SLIDES = (250, 500, 1000, 2000)
+FOLDERS = (500, 1000, 2000, 4000)  # slides of which only tables or a page are made
 SIDES_PX = (2048, 2896, 4096, 5792)  # pixels double
 SPACINGS_PX = (128, 90, 64, 45)  # cells double
-IMAGES = (8, 16, 32, 64)
+IMAGES = (32, 64, 128, 256)
 IMAGE_PX = 256
 
 
 def stages() -> list[Stage]:
     """The name of a program is its size."""
 
-    def of(function: str, sizes, **keywords) -> list[Program]:
+    def of(function: str, sizes, turns: int = 0, **keywords) -> list[Program]:
+        where = f"{_HERE}:{function}"
         return [
-            Program("ours", f"{size}", f"{_HERE}:{function}", {"size": size, **keywords})
-            for size in sizes
+            Program("ours", f"{size}", where, {"size": size, **keywords}, turns) for size in sizes
         ]
 
     def objects(name: str) -> list[Program]:
@@ -49,8 +53,11 @@ def stages() -> list[Stage]:
         Stage("labelling, px a side", "", objects("labels")),
         Stage("measures, px a side", "", objects("measure")),
         Stage("geojson, px a side", "", objects("geojson")),
+        Stage("indexing, px a side", "", of("indexing", SIDES_PX)),
         Stage("training images, their number", "", of("sampling", IMAGES)),
-        Stage("planning, slides", "", of("planning", SLIDES)),
+        Stage("planning, slides", "", of("planning", SLIDES, turns=2)),
+        Stage("archive's tables, slides", "", of("archive", FOLDERS)),
+        Stage("morning report, slides", "", of("report", SLIDES)),
     ]
 
 
@@ -114,9 +121,60 @@ def sampling(folder: Path, size: int) -> Prepared:
     return work, 1
 
 
+def indexing(folder: Path, size: int) -> Prepared:
+    """A tiled JPEG slide of one level, so that the overview is made of all of its pixels."""
+    import yaml
+    from procedural_slide import ProceduralSlide, write_jpeg
+    from slideunet.slides import index_slide
+
+    path = folder / f"{size}.tif"
+    write_jpeg(path, ProceduralSlide(size, size))
+    config = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())
+    settings = {"index": config["index"], "intensity": config["intensity"], "mpp_um": 0.5}
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            index_slide(path, settings, name)
+
+    return work, 1
+
+
 def planning(folder: Path, size: int) -> Prepared:
     """`snakemake -n`."""
     return partial(bench_dag.measure, size), 1
+
+
+def archive(folder: Path, size: int) -> Prepared:
+    """A row for each slide out of its manifests, in three tables."""
+    import json
+
+    from slideunet import timing
+    from slideunet.slide_failures import STAGES, write_tables
+
+    results, slides = folder / f"archive-{size}", [f"slide{number}" for number in range(size)]
+    facts = {
+        "slide": {"height": 9000, "width": 9000, "mpp_um": [0.5, 0.5], "quality": {"focus": 3.0}},
+        "segmentation": {"tile_px": 1024, "computed_px": 10**7, "masked_px": 0},
+        "objects": {"summary": {"objects": 9000, "fraction_nucleus": 0.25}},
+    }
+    for slide in slides:
+        own = results / "slides" / slide
+        own.mkdir(parents=True)
+        for stage in STAGES:
+            manifest = {"status": "done", "files": [], "facts": facts.get(stage, {})}
+            (own / f"{stage}.json").write_text(json.dumps(manifest))
+        (own / timing.NAME).write_text(json.dumps(dict.fromkeys(timing.COLUMNS, 1.0)))
+    return partial(write_tables, str(results), slides, []), 1
+
+
+def report(folder: Path, size: int) -> Prepared:
+    """The morning report, made-up pictures of 64 px."""
+    from slideunet.stages.morning import morning
+
+    results = folder / f"report-{size}"
+    models = bench_report.make(results, size, picture_px=64)
+    given = {"models": models, "page": str(results / "morning.html"), "config": {}}
+    return partial(morning, results=str(results), **given), 1
 
 
 def exponent(sizes: list[float], seconds: list[float]) -> float:
@@ -138,6 +196,10 @@ def main() -> None:
             found = turns.measure(
                 stage, sys.executable, Path(folder), options.turns, options.budget_s
             )
+        problems = [f"{m.program.name}: {m.problem}" for m in found if m.problem]
+        if problems:
+            print(f"| {stage.name} | {'; '.join(problems)} | | |", flush=True)
+            continue
         sizes = [float(m.program.name) for m in found]
         if "px" in stage.name:  # pixels, or cells: squares of what is named
             sizes = [size**-2 if "spacing" in stage.name else size**2 for size in sizes]

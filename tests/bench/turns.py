@@ -10,17 +10,20 @@ import importlib
 import json
 import os
 import resource
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "workflow" / "scripts"))
 NOT_INSTALLED = 3
+ANSWER_S = 300  # a program that needs longer for its preparation or for a turn is ended
 THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "BLOSC", "NUMBA")}
 Prepared = tuple[Callable[[], object], float]
 
@@ -33,7 +36,7 @@ class Program:
     name: str
     function: str
     keywords: dict = field(default_factory=dict)
-    turns: int = 0  # at most so many; 0: as the others
+    turns: int = 0  # at most so many, the first included; 0: as the others
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,23 @@ class Stage:
 
 @dataclass
 class Measured:
-    """What came of a program. `cost_s`: CPU-seconds per unit, medians; None where not installed."""
+    """What came of a program.
+
+    `cost_s`: CPU-seconds per unit, medians; None where there is a `problem`, told in words.
+    """
 
     program: Program
     cost_s: float | None = None
+    problem: str = ""
     spread: float = 0.0  # (largest - smallest) / median of the turns
     peak_mb: float = 0.0
 
 
 class Worker:
-    """A program's process: prepared once, then asked for turns."""
+    """A program's process: prepared once, then asked for turns.
+
+    `problem`: why it can be asked no more ("not installed" among them), "" while it can.
+    """
 
     def __init__(self, python: str, function: str, folder: Path, keywords: dict):
         command = [python, __file__, "--function", function, "--folder", str(folder)]
@@ -73,54 +83,70 @@ class Worker:
             [*command, "--keywords", json.dumps(keywords)], env={**os.environ, **THREADS},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
+        self.problem = ""
         ready = self._answer()
-        self.installed = ready is not None
         self.amount = ready["amount"] if ready else 0.0
 
     def _answer(self) -> dict | None:
+        """None where it has ended or takes too long: then `problem` says so."""
+        if not select.select([self._process.stdout], [], [], ANSWER_S)[0]:
+            self._process.kill()
+            self._process.wait()
+            self.problem = f"no answer within {ANSWER_S} s"
+            return None
         line = self._process.stdout.readline()
         if line:
             return json.loads(line)
         status = self._process.wait()
-        if status == NOT_INSTALLED:
-            return None
-        sys.exit(f"a program of the benchmark ended with exit status {status}")
+        self.problem = (
+            "not installed" if status == NOT_INSTALLED else f"failed (exit status {status})"
+        )
+        return None
 
-    def turn(self) -> dict:
+    def turn(self) -> dict | None:
         """CPU-seconds of one call, and the process's peak memory so far."""
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it is gone: its exit status says why
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def close(self) -> None:
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
 
 
 def measure(stage: Stage, python: str, folder: Path, turns: int, budget_s: float) -> list[Measured]:
     """Let the stage's programs take turns, the first of each for warming up; a row for each.
 
-    At least two turns each, then as many as fit into budget_s of wall time.
+    One counted turn each, then as many as fit into budget_s of wall time, preparations included. A
+    program that fails is a row that says so.
     """
+    started = time.monotonic()
+    rows = [Measured(program) for program in stage.programs]
     if stage.make:
         maker = Worker(python, stage.make, folder, {})
-        maker.turn()
+        if not maker.problem:
+            maker.turn()
         maker.close()
+        if maker.problem:
+            return [replace(row, problem=f"its files: {maker.problem}") for row in rows]
     workers = [Worker(python, p.function, folder, p.keywords) for p in stage.programs]
     seconds: list[list[float]] = [[] for _ in workers]
-    rows = [Measured(program) for program in stage.programs]
-    started = time.monotonic()
     for turn in range(turns + 1):
-        if turn > 2 and time.monotonic() - started > budget_s:
+        if turn > 1 and time.monotonic() - started > budget_s:
             break
         for row, worker, taken in zip(rows, workers, seconds, strict=True):
-            if worker.installed and not 0 < row.program.turns < turn:
-                found = worker.turn()
+            if worker.problem or 0 < row.program.turns <= turn:
+                continue
+            found = worker.turn()
+            if found:
                 row.peak_mb = found["peak_mb"]
                 taken.append(found["cpu_s"])
     for row, worker, taken in zip(rows, workers, seconds, strict=True):
         worker.close()
-        if worker.installed:
+        row.problem = worker.problem
+        if not row.problem:
             counted = taken[1:] or taken
             row.cost_s = median(counted) / worker.amount
             row.spread = (max(counted) - min(counted)) / median(counted)

@@ -1,6 +1,9 @@
 """Slides through the whole of inference, in memory: exact, byte-identical, resumable."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -233,11 +236,37 @@ def test_a_stop_is_heard_between_layers(pixels):
     assert len(asked) >= sum(isinstance(m, DoubleConvolution) for m in made.modules()) == 5
 
 
+def test_a_slide_is_segmented_without_what_takes_long_to_import(tmp_path):
+    """What each of thousands of jobs would pay for: dask.distributed, scipy, skimage, pandas."""
+    code = (
+        "import sys; from pathlib import Path; import slideunet.stages.segment\n"
+        "from memory_slide import noise, segment\n"
+        f"segment(Path({str(tmp_path)!r}), noise(64, 64))\n"
+        "slow = {'distributed', 'scipy', 'skimage', 'pandas', 'numba', 'matplotlib'}\n"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_rounding_and_ties():
     probabilities = torch.tensor([[0.5, 0.2, 0.4], [0.5, 0.4, 0.4], [0.0, 0.4, 0.2]])[:, None]
     assert engine.likeliest(probabilities).tolist() == [[0, 1, 0]]
     exact = torch.tensor([0.0, 0.5 / 255, 0.499 / 255, 1.0, 254.5 / 255])
     assert engine.as_bytes(exact).tolist() == [0, 1, 0, 255, 255]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 7])
+def test_the_likeliest_class_is_the_first_of_the_largest(classes):
+    """What argmax says, of few values: ties are many."""
+    values = np.random.default_rng(classes).integers(0, 4, (classes, 40, 50)).astype(np.float32)
+    found = engine.likeliest(torch.from_numpy(values))
+    assert found.dtype == torch.uint8
+    np.testing.assert_array_equal(found.numpy(), values.argmax(0))
 
 
 def test_settings_of_the_tests_are_those_of_the_config(project):

@@ -25,7 +25,7 @@ from slideunet.stages.compare import compare
 from slideunet.stages.index import index
 from slideunet.stages.objects import objects
 from slideunet.stages.overlay import overlay
-from slideunet.tissue import Tissue
+from slideunet.tissue_mask import Tissue
 
 HEIGHT, WIDTH, MPP_UM = 150, 190, 0.5
 CLASSES = ["background", "nucleus"]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from slideunet.errors import UserError
-from slideunet.optimisation import Average, learning_rate
+from slideunet.optimisation import Average, clip_gradients, learning_rate
 from training_cases import settings
 
 
@@ -20,6 +20,21 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine():
     assert learning_rate(82, flat) == pytest.approx(2 * 0.5 * (1 + math.cos(math.pi * 27 / 55)))
     with pytest.raises(UserError, match=r"train\.schedule"):
         learning_rate(20, plan | {"schedule": "linear"})
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, math.inf, math.nan])
+def test_gradients_are_clipped_as_torch_clips_them(scale):
+    """The same bits, whether they are scaled or, below the norm, left alone."""
+    layers = [torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last) for _ in range(2)]
+    generator = torch.Generator().manual_seed(0)
+    for parameters in zip(*(layer.parameters() for layer in layers), strict=True):
+        gradient = scale * torch.randn(parameters[0].shape, generator=generator)
+        for parameter in parameters:
+            parameter.grad = gradient.clone()
+    clip_gradients(list(layers[0].parameters()), 1.0)
+    torch.nn.utils.clip_grad_norm_(layers[1].parameters(), 1.0)
+    for ours, theirs in zip(*(layer.parameters() for layer in layers), strict=True):
+        assert torch.equal(ours.grad.nan_to_num(7), theirs.grad.nan_to_num(7))
 
 
 def test_average_is_exponential_after_a_quick_start():

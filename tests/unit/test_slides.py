@@ -15,7 +15,7 @@ from slideunet import slides
 from slideunet.errors import SlideError, UserError
 from slideunet.readers.files import identity, slide_files
 from slideunet.readers.open import open_slide
-from slideunet.tissue import Tissue
+from slideunet.tissue_mask import Tissue
 
 DATA = Path(os.environ["UNET_SLIDES_DATA"]) if "UNET_SLIDES_DATA" in os.environ else None
 needs_data = pytest.mark.skipif(DATA is None, reason="UNET_SLIDES_DATA is not set")

@@ -11,8 +11,9 @@ from slideunet.errors import UserError
 from slideunet.quality import focus_of, slide_quality
 from slideunet.readers.open import open_slide
 from slideunet.slides import read_overview
-from slideunet.tissue import Tissue, find_tissue
-from slideunet.tissue_outlines import from_geojson, to_geojson
+from slideunet.tissue import find_tissue
+from slideunet.tissue_mask import Tissue
+from slideunet.tissue_outlines import _wider, from_geojson, to_geojson
 
 DATA = Path(os.environ["UNET_SLIDES_DATA"]) if "UNET_SLIDES_DATA" in os.environ else None
 needs_data = pytest.mark.skipif(DATA is None, reason="UNET_SLIDES_DATA is not set")
@@ -207,6 +208,14 @@ def test_outlines_that_cannot_be_used(tmp_path, text):
     Path(path).write_text(text)
     with pytest.raises(UserError, match=r"a\.geojson: "):
         from_geojson(path, (30, 80), (10.0, 10.0))
+
+
+def test_outlines_are_widened_as_scipy_does():
+    mask = np.random.default_rng(0).random((37, 50)) < 0.05
+    for corner in (mask, mask[:1], mask[:, :1]):
+        np.testing.assert_array_equal(
+            _wider(corner), ndimage.binary_dilation(corner, np.ones((3, 3)))
+        )
 
 
 def test_quality_figures():

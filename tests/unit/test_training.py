@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import slideunet
 import torch
 import unet_reference
 from slideunet import checkpoints
+from slideunet.device import seed_all
 from slideunet.errors import UserError
 from slideunet.loss import weighted_cross_entropy
 from slideunet.training import Training, train
@@ -95,6 +97,15 @@ def test_the_gradient_is_clipped(tmp_path):
     training.step()
     moved = sum(((v - before[k]) ** 2).sum() for k, v in training.network.state_dict().items())
     assert moved.sqrt().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_dropout_draws_what_torchs_own_seed_gives():
+    drawn = []
+    for seed in (torch.manual_seed, partial(seed_all, torch.device("cpu"))):
+        torch.rand(3)
+        seed(2**62 + 11)
+        drawn.append(torch.nn.functional.dropout(torch.ones(1000), 0.5))
+    assert torch.equal(*drawn)
 
 
 # Where tiles come from
@@ -233,6 +244,7 @@ for absent in ("zarr", "dask", "tifffile", "skimage", "snakemake", "safetensors"
                "matplotlib", "tensorboard", "tqdm", "yaml", "PIL", "numba", "imagecodecs"):
     sys.modules[absent] = None  # importing it raises ModuleNotFoundError
 import numpy as np
+from functools import partial
 from pathlib import Path
 from slideunet.training import train
 from slideunet.training_data import AnnotatedImage

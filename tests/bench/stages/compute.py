@@ -47,7 +47,7 @@ def stages() -> list[Stage]:
                     "GFLOP/s",
                     [
                         Program("ours", "ours", f"{_HERE}:forward", asked),
-                        Program("peer", "PyTorch, as it comes", f"{_HERE}:forward_plain", asked, 1),
+                        Program("peer", "PyTorch, as it comes", f"{_HERE}:forward_plain", asked, 2),
                         Program("peer", "OpenVINO", f"{_HERE}:forward_openvino", asked),
                         Program(
                             "limit",

@@ -88,13 +88,15 @@ def first_tile(folder: Path) -> Prepared:
     """What a job does for a slide of one tile; its manifest and Snakemake's preamble left out."""
     return _python(
         "import sys, tempfile; from functools import partial; from pathlib import Path\n"
-        "import slideunet.job, slideunet.stages.segment\n"
+        "from slideunet.job import job\n"
+        "import slideunet.stages.segment\n"
         "from slideunet.segmentation import segment_slide\n"
         "from slideunet.slide_source import open_source\n"
         "from procedural_slide import request\n"
         f"opener = partial(open_source, {str(folder / 'slide.tif')!r}, None, None, False)\n"
         f"asked = request({SIDE_PX}, {SIDE_PX}, 'auto', 'auto', open_source=opener, shard_px=512)\n"
-        "with tempfile.TemporaryDirectory() as folder: segment_slide(asked, Path(folder))"
+        "with tempfile.TemporaryDirectory() as folder, job(folder + '/log'):\n"
+        "    segment_slide(asked, Path(folder))"
     )
 
 

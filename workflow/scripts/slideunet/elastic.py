@@ -116,18 +116,19 @@ def warp(samples: Sequence[Sample], input_px: int, output_px: int) -> tuple[Tens
     """
     places = _places(samples, input_px)
     edge = (input_px - output_px) // 2
-    middle = places[:, :, edge : edge + output_px, edge : edge + output_px]
+    middle = places[:, edge : edge + output_px, edge : edge + output_px]
     outer = max(_farthest_px(sample.geometry, input_px, input_px) for sample in samples)
     inner = max(_farthest_px(sample.geometry, input_px, output_px) for sample in samples)
     centres = [sample.centre_px for sample in samples]
-    images = _read([sample.image for sample in samples], centres, outer, places, "bilinear")
-    borders = _read([sample.border[None] for sample in samples], centres, inner, middle, "bilinear")
-    targets = _read([sample.target[None] for sample in samples], centres, inner, middle, "nearest")
+    images = _read([s.image for s in samples], centres, outer, _grid(places, outer), "bilinear")
+    grid = _grid(middle, inner)
+    borders = _read([s.border[None] for s in samples], centres, inner, grid, "bilinear")
+    targets = _read([s.target[None] for s in samples], centres, inner, grid, "nearest")
     return images, targets[:, 0].to(torch.uint8), borders[:, 0]
 
 
 def _places(samples: Sequence[Sample], pixels: int) -> Tensor:
-    """Where each pixel is read: (N, 2, pixels, pixels) float32, x then y, as grid_sample wants it.
+    """Where each pixel is read: (N, pixels, pixels, 2) float32, x then y, as grid_sample wants it.
 
     In pixels from the whole pixel at or before the tile's centre: small numbers, so that float32
     resolves 1e-4 px. A sum of outer products (rows times columns), added one by one: a matrix
@@ -143,7 +144,7 @@ def _places(samples: Sequence[Sample], pixels: int) -> Tensor:
     places = rows[:, :, 0] * columns[0]
     for k in range(1, len(columns)):
         places.addcmul_(rows[:, :, k], columns[k])
-    return places
+    return places.permute(0, 2, 3, 1)
 
 
 def _rows(sample: Sample, pixels: int) -> Tensor:
@@ -186,27 +187,36 @@ def _overshoot(nodes: int, pixels: int) -> float:
     return float(spline_matrix(nodes, pixels).abs().sum(1).max()) ** 2
 
 
-def _read(layers: list[Tensor], centres: list, reach_px: int, places: Tensor, mode: str) -> Tensor:
-    """Values of layers, each (C, Y, X), at places: (N, C, height, width) float32.
+def _half(reach_px: int) -> int:
+    """Half the side of the buffer that _read copies so wide a patch into, a power of two."""
+    return 2 ** (reach_px - 1).bit_length()
+
+
+def _grid(places: Tensor, reach_px: int) -> Tensor:
+    """The places in grid_sample's unit, which counts from -1 to 1 across the buffer of _read."""
+    half = _half(reach_px)
+    # In one pass: dividing by a power of two rounds nothing.
+    return torch.add(torch.tensor(reach_px / half - 1), places, alpha=1 / half)
+
+
+def _read(layers: list[Tensor], centres: list, reach_px: int, grid: Tensor, mode: str) -> Tensor:
+    """Values of layers, each (C, Y, X), at the grid's places: (N, C, height, width) float32.
 
     From each image the patch around the centre is copied, mirrored where it reaches beyond, into a
     corner of a buffer with 2^k + 1 pixels a side, of which the rest is never looked at: for such
     sides, and no others, the coordinates of grid_sample are exact for whole pixels.
     """
     patch_px = 2 * reach_px + 1
-    half = 2 ** (reach_px - 1).bit_length()
+    half = _half(reach_px)
     # 15 columns more than that, cut off again: rows a power of two apart, of which a rotated tile
     # reads many at a time, would share the same few lines of the processor's cache.
     shape = (len(layers), layers[0].shape[0], 2 * half + 1, 2 * half + 16)
-    buffer = torch.empty(shape, dtype=torch.float32, device=places.device)[..., :-15]
+    buffer = torch.empty(shape, dtype=torch.float32, device=grid.device)[..., :-15]
     for layer, centre, patch in zip(
         layers, centres, buffer[..., :patch_px, :patch_px], strict=True
     ):
         _copy_patch(layer, [math.floor(along) - reach_px for along in centre], patch)
-    grid = places * (1 / half) + (reach_px / half - 1)
-    return F.grid_sample(
-        buffer, grid.permute(0, 2, 3, 1), mode=mode, padding_mode="border", align_corners=True
-    )
+    return F.grid_sample(buffer, grid, mode=mode, padding_mode="border", align_corners=True)
 
 
 def _copy_patch(layer: Tensor, start: list[int], patch: Tensor) -> None:

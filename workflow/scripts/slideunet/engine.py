@@ -222,11 +222,13 @@ def as_bytes(probabilities: torch.Tensor) -> torch.Tensor:
 
 def likeliest(probabilities: torch.Tensor) -> torch.Tensor:
     """Class map (Y, X) uint8 of float32 probabilities (classes, Y, X); ties: the lower class."""
+    if len(probabilities) == 1:
+        return torch.zeros_like(probabilities[0], dtype=torch.uint8)
     best = probabilities[0]
-    found = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
-    for number in range(1, len(probabilities)):
-        found.masked_fill_(probabilities[number] > best, number)
-        best = torch.maximum(best, probabilities[number])
+    found = (probabilities[1] > best).view(torch.uint8)
+    for number in range(2, len(probabilities)):
+        best = torch.maximum(best, probabilities[number - 1])
+        found = torch.where(probabilities[number] > best, number, found)
     return found
 
 

@@ -45,6 +45,17 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+def clip_gradients(parameters: list[nn.Parameter], norm: float) -> None:
+    """Scale the gradients to this norm where theirs is greater: torch's clip_grad_norm_.
+
+    On a CPU, which waits for nothing, gradients below the norm are not multiplied by 1.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    found = torch.nn.utils.get_total_norm(gradients)
+    if found.device.type != "cpu" or not found < norm:
+        torch.nn.utils.clip_grads_with_norm_(parameters, norm, found)
+
+
 class Average:
     """Exponential average of weights: average <- decay * average + (1 - decay) * weights.
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from slideunet.tissue import Tissue
+from slideunet.tissue_mask import Tissue
 
 
 def focus_of(window: np.ndarray) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import dask
+import dask.threaded
 from dask.delayed import Delayed
 
 from slideunet.errors import UserError
@@ -84,7 +85,8 @@ def run_here(plan: Plan, targets: list[Delayed], threads: int, stop: Callable[[]
     engine.stop = check
     with ThreadPoolExecutor(threads, thread_name_prefix="shard") as pool:
         try:
-            dask.compute(*targets, scheduler="threads", pool=pool, optimize_graph=False)
+            # By the function itself: its name would have dask import all of dask.distributed first.
+            dask.compute(*targets, scheduler=dask.threaded.get, pool=pool, optimize_graph=False)
         except BaseException:
             aborted.set()
             raise

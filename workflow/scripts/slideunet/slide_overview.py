@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from slideunet import store
-from slideunet.tissue import Tissue, is_bright_field
+from slideunet.tissue_mask import Tissue, is_bright_field
 from slideunet.tissue_outlines import from_geojson
 
 

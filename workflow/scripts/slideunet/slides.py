@@ -17,7 +17,8 @@ from slideunet.readers.files import identity
 from slideunet.readers.open import open_slide
 from slideunet.resample import SlideView
 from slideunet.slide_file import FILES
-from slideunet.tissue import Tissue, find_tissue
+from slideunet.tissue import find_tissue
+from slideunet.tissue_mask import Tissue
 from slideunet.tissue_outlines import from_geojson, to_geojson
 
 # A side below this is a thumbnail, a label or a mistake: there is nothing to segment in it.

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from slideunet.errors import UserError
-from slideunet.tissue import Tissue
+from slideunet.tissue_mask import Tissue
 
 _JSON_BYTES_MAX = 256 << 20
 
@@ -69,10 +69,14 @@ def from_geojson(path: str, shape: tuple[int, int], scale_yx: tuple[float, float
         mask |= part
     if not mask.any():
         raise UserError(f"{path}: none of its {len(polygons)} polygons lies on the slide")
-    from scipy import ndimage
+    return Tissue(_wider(mask), np.zeros(shape, bool), scale_yx, "outlines")
 
-    mask = ndimage.binary_dilation(mask, np.ones((3, 3)))
-    return Tissue(mask, np.zeros(shape, bool), scale_yx, "outlines")
+
+def _wider(mask: np.ndarray) -> np.ndarray:
+    """With all eight neighbours of its pixels: scipy's dilation without what importing it takes."""
+    wide = np.pad(mask, 1)
+    rows = wide[:-2] | wide[1:-1] | wide[2:]
+    return rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
 
 
 def _polygons(path: str) -> list[list]:

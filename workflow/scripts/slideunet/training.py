@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from slideunet import checkpoints
-from slideunet.device import choose_precision
+from slideunet.device import choose_precision, seed_all
 from slideunet.elastic import Sample, sample_geometry, warp
 from slideunet.errors import UserError
 from slideunet.geometry import grid_px
@@ -23,6 +23,7 @@ from slideunet.loss import weighted_cross_entropy
 from slideunet.network import UNet, build, initialise
 from slideunet.optimisation import (
     Average,
+    clip_gradients,
     learning_rate,
     load_optimiser_tensors,
     make_optimiser,
@@ -97,7 +98,8 @@ class Training:
         self.network.load_state_dict(start or {}, strict=False)
         self.network.to(self.device, memory_format=torch.channels_last).train()
         self.shared_network = ranks.wrap(self.network)
-        self.optimiser = make_optimiser(list(self.network.parameters()), self.settings)
+        self._parameters = list(self.network.parameters())
+        self.optimiser = make_optimiser(self._parameters, self.settings)
         self.average = Average(self.network, self.settings["average_decay"])
         self.weight_of = torch.zeros(256, device=self.device)
         self.weight_of[: len(class_weights)] = torch.tensor([float(w) for w in class_weights])
@@ -150,16 +152,14 @@ class Training:
         """One gradient step."""
         step = self.step_number
         x, target, border = self.tiles(step)
-        torch.manual_seed(step_seed(self.settings["seed"], step, DROPOUT) + self.ranks.rank)
+        seed_all(self.device, step_seed(self.settings["seed"], step, DROPOUT) + self.ranks.rank)
         with torch.autocast(self.device.type, self.precision, self.precision != torch.float32):
             scores = self.shared_network(x)
         loss = weighted_cross_entropy(scores, target, border, self.weight_of)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if self.settings["gradient_clip_norm"]:
-            torch.nn.utils.clip_grad_norm_(
-                self.network.parameters(), self.settings["gradient_clip_norm"]
-            )
+            clip_gradients(self._parameters, self.settings["gradient_clip_norm"])
         set_learning_rate(self.optimiser, learning_rate(step, self.settings))
         self.optimiser.step()
         self.average.update(step)

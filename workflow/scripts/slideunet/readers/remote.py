@@ -5,6 +5,7 @@ each window; pixels come back through a pipe (1 ms per 4 MB). Several children d
 beyond Python's lock. A child that dies is replaced, and its window counts as one bad tile.
 """
 
+import fcntl
 import json
 import os
 import queue
@@ -13,6 +14,7 @@ import signal
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ import numpy as np
 from slideunet.errors import SlideError
 from slideunet.readers.base import BadTileError, Level, SlideReader
 
+PIPE_BYTES = 1 << 20
 _HEAD = struct.Struct("<II")  # bytes of JSON, bytes of pixels
 _FIELDS = ("name", "format", "channels", "objective_power", "codec", "fill")
 _KILLED = "its reader was killed, as when the machine's memory is short"
@@ -90,6 +93,7 @@ class _Child:
         paths = [scripts, *filter(None, [os.environ.get("PYTHONPATH")])]
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         answers, write_end = os.pipe()
+        _widen(write_end)
         self._answers = os.fdopen(answers, "rb")
         try:
             self._process = subprocess.Popen(
@@ -134,6 +138,12 @@ class _Child:
             except BrokenPipeError:
                 continue  # what was left to send has nobody to read it
         self._process.wait()
+
+
+def _widen(pipe: int) -> None:
+    """So that a window of several MB comes in fewer pieces; left as it is where that is refused."""
+    with suppress(AttributeError, OSError):  # not Linux; the user's share of such memory is used up
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _why(code: int) -> str:
@@ -190,7 +200,7 @@ def _answer(pipe, seconds: int, work) -> None:
     try:
         head = work()
         if "pixels" in head:
-            data = head["pixels"].tobytes()
+            data = head["pixels"].reshape(-1).view(np.uint8).data
             head["pixels"] = True
     except BadTileError as error:
         head = {"message": str(error), "tile": error.window}

@@ -24,7 +24,7 @@ from slideunet.slide_file import load_slide
 from slideunet.slide_overview import load_tissue
 from slideunet.slide_source import open_source, scale_of_facts
 from slideunet.store import Work, make
-from slideunet.tissue import Tissue
+from slideunet.tissue_mask import Tissue
 
 log = logging.getLogger("unet-slides")
 
