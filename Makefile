@@ -57,7 +57,7 @@ explain: $(VENV)/installed  ## Why each job would run: make explain ARGS="--prof
 	@$(BIN)/python workflow/explain.py $(ARGS)
 
 init: $(VENV)/installed  ## A first configuration and tables for a folder of slides: make init FOLDER=/data/slides
-	@$(BIN)/python workflow/init.py $(FOLDER) $(ARGS)
+	@$(BIN)/python workflow/init.py "$(FOLDER)" $(if $(NAME),--name "$(NAME)")
 
 status: $(VENV)/installed  ## Where a run stands, while it runs: make status ARGS="--configfile mine.yaml"
 	@$(BIN)/python workflow/status.py $(ARGS)

@@ -1,12 +1,11 @@
 """Where a run stands: networks and slides done, failed, waiting, and for how long: make status
 
-    python workflow/status.py [--configfile mine.yaml ...]
+    python workflow/status.py [--configfile mine.yaml ...] [--config KEY=VALUE ...]
 
 Takes the configuration that the run was called with. Reads files only: it needs no lock and may be
 called while the run goes on.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -14,8 +13,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
-from slideunet import settings, slide_folder, standing
-from slideunet.configuration import read_configuration
+from slideunet import command_line, settings, slide_folder, standing
 from slideunet.errors import UserError
 
 PROJECT = Path(__file__).parents[1]
@@ -23,12 +21,9 @@ PROJECT = Path(__file__).parents[1]
 
 def main() -> int:
     """The exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
-    # What else the run was called with (a profile, cores) says nothing of where it stands.
-    given, _ = parser.parse_known_args()
     try:
-        config = read_configuration(PROJECT, given.configfile)
+        # What else the run was called with (a profile, cores) says nothing of where it stands.
+        config = command_line.read_configuration(sys.argv[1:], PROJECT)
         schema = yaml.safe_load((PROJECT / "workflow/schemas/slides.schema.yaml").read_text())
         slides, refused = (
             slide_folder.read_slides(config["slides"], schema, look=False)

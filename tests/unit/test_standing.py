@@ -92,12 +92,28 @@ def test_the_command_reads_the_runs_configuration(project, results):
     assert sorted(results.rglob("*")) == before, "it writes nothing"
 
 
+def test_the_command_takes_overrides(project, results):
+    (results / "slides.tsv").write_text("id\timage\ns0\ts0.svs\n")
+    (results / "mine.yaml").write_text("results: none\nslides: slides.tsv\n")
+    over = ("results=.", "models={second: {train_on: [train], test_on: [test]}}")
+    done = status(project, results, "--configfile", "mine.yaml", "--config", *over)
+    assert done.returncode == 0, done.stderr
+    assert "network second: training has not begun" in done.stdout
+    assert "slides: 1 done" in done.stdout
+
+
+def test_a_wrong_override_is_one_line(project, tmp_path):
+    done = status(project, tmp_path, "--config", "train.steps=3")
+    assert done.returncode == 1
+    assert done.stderr == "--config train.steps=3: write 'train={steps: 3}', in quotes\n"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "mine.yaml: No such file or directory: give the path of a configuration"),
-        ("a: [", "mine.yaml: not YAML"),
-        ("- a", "mine.yaml: no configuration: a mapping"),
+        ("a: [", "mine.yaml: line 2: not YAML"),
+        ("- a", "mine.yaml: no configuration: lines KEY: VALUE are wanted"),
         ("trian: {}", "config: unknown key 'trian': did you mean 'train'?"),
     ],
 )

@@ -107,13 +107,17 @@ def test_one_annotated_image_says_what_its_accuracy_is_worth(project, slides, mo
 
 @pytest.mark.parametrize(
     ("folder", "message"),
-    [("none", "none: no such folder: give the folder"), ("empty", "no slide there")],
+    [
+        ("none", "none: no such folder: give the folder"),
+        ("empty", "empty: no slide there: give"),
+        ("", "no folder given: make init FOLDER=/data/slides"),
+    ],
 )
 def test_a_mistake_is_one_line(project, tmp_path, folder, message):
     (tmp_path / "empty").mkdir()
     done = init(project, tmp_path, folder)
     assert done.returncode == 1
-    assert message in done.stderr
+    assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 

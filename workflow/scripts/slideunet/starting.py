@@ -35,9 +35,14 @@ def look(folder: str, schema: dict) -> Start:
 
     schema : of the slide table. Raises UserError where there is no slide.
     """
+    if not folder:
+        raise UserError("no folder given: make init FOLDER=/data/slides")
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder: give the folder that your slides lie in")
-    rows, refused = slide_folder.read_slides(folder, schema)
+    try:
+        rows, refused = slide_folder.read_slides(folder, schema)
+    except UserError as error:
+        raise UserError(str(error).removeprefix("config: slides: ")) from None
     paths = {name: row["image"] for name, row in rows.items()}
     labels = {name: label for name, path in paths.items() if (label := label_of(path))}
     drawn = {os.path.realpath(label) for label in labels.values()}
