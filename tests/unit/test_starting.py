@@ -122,6 +122,19 @@ def test_a_mistake_is_one_line(project, tmp_path, folder, message):
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
+def test_a_folder_of_pictures_does_as_well(project, tmp_path):
+    folder = tmp_path / "pictures [1]"
+    folder.mkdir()
+    for name in ("a.png", "a_label.png", "b.JPG", "notes.txt"):
+        (folder / name).write_bytes(b"\0")
+    assert "2 slides, 1 of them annotated" in init(project, tmp_path, folder).stdout
+    rows = (tmp_path / "pictures-1-training.tsv").read_text().splitlines()[1:]
+    assert rows == [f"a\t{folder}/a.png\t{folder}/a_label.png\ttrain"]
+    # beside a slide they are taken for its thumbnails
+    (folder / "c.svs").write_bytes(b"\0")
+    assert "1 slides, 0 of them" in init(project, tmp_path, folder, "--name", "again").stdout
+
+
 def test_a_slide_with_a_bad_name_is_left_out_and_named(project, slides):
     (slides / "{d}.svs").write_bytes(b"\0")
     assert "1 not usable" in init(project, slides.parent, slides).stdout

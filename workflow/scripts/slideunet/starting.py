@@ -14,6 +14,7 @@ from slideunet.errors import UserError
 OUTLINES = (".geojson", ".geojson.gz", ".xml")
 LABELS = ("_label", "_labels", "_mask", "-label", "-labels", "-mask")
 LABEL_ENDINGS = (".tif", ".tiff", ".png", ".ome.tif", ".ome.tiff")
+PICTURES = (".png", ".jpg", ".jpeg")
 NO_CLASSES = {IGNORE_NAME, REGION_NAME, NEXT_NAME, ""}
 BACKGROUNDS = ("background", "Background")
 
@@ -31,7 +32,7 @@ class Start:
 
 
 def look(folder: str, schema: dict) -> Start:
-    """Slides in a folder and below it, and the annotations beside them.
+    """Slides in a folder, and the annotations beside them. Of a folder without slides its pictures.
 
     schema : of the slide table. Raises UserError where there is no slide.
     """
@@ -39,10 +40,7 @@ def look(folder: str, schema: dict) -> Start:
         raise UserError("no folder given: make init FOLDER=/data/slides")
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder: give the folder that your slides lie in")
-    try:
-        rows, refused = slide_folder.read_slides(folder, schema)
-    except UserError as error:
-        raise UserError(str(error).removeprefix("config: slides: ")) from None
+    rows, refused = _rows(folder, schema)
     paths = {name: row["image"] for name, row in rows.items()}
     labels = {name: label for name, path in paths.items() if (label := label_of(path))}
     drawn = {os.path.realpath(label) for label in labels.values()}
@@ -56,10 +54,22 @@ def look(folder: str, schema: dict) -> Start:
     return Start(slides, labels, list(classes), [row["reason"] for row in refused])
 
 
+def _rows(folder: str, schema: dict) -> tuple[dict[str, dict], list[dict]]:
+    """As slide_folder.read_slides. Beside slides a PNG or JPEG is a thumbnail, not a slide."""
+    try:
+        return slide_folder.read_slides(folder, schema)
+    except UserError as error:
+        none = str(error).removeprefix("config: slides: ")
+    try:
+        return slide_folder.read_slides(folder, schema, endings=PICTURES)
+    except UserError:
+        raise UserError(f"{none}, or of pictures ({', '.join(PICTURES)})") from None
+
+
 def label_of(path: str) -> str | None:
     """The annotation beside an image: NAME.geojson, NAME.xml or NAME_label.tif and the like."""
     ending = next((e for e in slide_folder.ENDINGS if path.lower().endswith(e)), "")
-    stem = path[: len(path) - len(ending)]
+    stem = path[: len(path) - len(ending)] if ending else os.path.splitext(path)[0]
     tried = [f"{stem}{end}" for end in OUTLINES]
     tried += [f"{path}{end}" for end in OUTLINES]
     tried += [f"{stem}{mark}{end}" for mark in LABELS for end in LABEL_ENDINGS]
