@@ -33,7 +33,7 @@ def test_init_takes_a_folder_and_what_it_wrote_is_taken(make, small_project):
     shutil.copy(small_project.folder / "raw" / "one.ome.tif", slides)
     done = make("init", f"FOLDER={slides}")
     assert done.returncode == 0, done.stderr
-    assert "1 slides, 0 of them annotated" in done.stdout
+    assert "1 slide, 0 annotated" in done.stdout
     assert (small_project.folder / "my-slides.yaml").is_file()
     assert make("init", f"FOLDER={slides}", "NAME=again").returncode == 0
     done = make("status", "ARGS=--profile profiles/local --configfile again.yaml")

@@ -124,17 +124,18 @@ def _configuration(found: Start, name: str, into: Path, project: Path) -> str:
     classes = ", ".join(_quoted(one) for one in ["background", *(found.classes or ["nucleus"])])
     tested = "[test]" if len(found.labels) > 1 else "[train]"
     prefix = "" if into.resolve() == Path.cwd().resolve() else f"{into}/"
+    many = ["" if len(each) == 1 else "s" for each in (found.slides, found.labels)]
     warning = {
         0: "# No annotation was found beside a slide: fill in the table, or set `model` below.\n",
         1: "# One annotated image only: the accuracy measured is that on the image trained on.\n",
     }.get(len(found.labels), "")
     return f"""# yaml-language-server: $schema={schema}
 # Only what differs from config.yaml, which names all keys; docs/config.md says what each one does.
-# Run it:  snakemake --profile profiles/local --configfile {prefix}{name}.yaml
+# Run it:  .venv/bin/snakemake --profile profiles/local --configfile {prefix}{name}.yaml
 
 results: {_quoted(name + "-results")}   # everything is written there
-slides: {_quoted(f"{prefix}{name}-slides.tsv")}   # {len(found.slides)} slides
-training: {_quoted(f"{prefix}{name}-training.tsv")}   # {len(found.labels)} annotated images
+slides: {_quoted(f"{prefix}{name}-slides.tsv")}   # {len(found.slides)} slide{many[0]}
+training: {_quoted(f"{prefix}{name}-training.tsv")}   # {len(found.labels)} annotated image{many[1]}
 {warning}# model: ""   # model.json of a model made elsewhere: it segments, nothing is trained
 
 # Names as in the annotations, the background first.
