@@ -48,6 +48,7 @@ def test_init_takes_a_folder_and_what_it_wrote_is_taken(make, small_project):
         (["init", "FOLDER=none"], "none: no such folder: give the folder that your slides lie in"),
         (["status", "ARGS=--configfile smal.yaml"], "smal.yaml: No such file or directory: did"),
         (["explain", "ARGS=--configfile smal.yaml"], "smal.yaml: No such file or directory: did"),
+        (["stages", "ARGS=--configfile smal.yaml"], "smal.yaml: No such file or directory: did"),
         (["explain", "ARGS=--cores two"], "Error: Error parsing number of cores"),
         (["verify", "RESULTS=none"], "none: no such folder: name the configuration's `results`"),
     ],
