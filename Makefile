@@ -8,7 +8,7 @@ VIEWER := viewer/node_modules/.package-lock.json
 
 ARGS ?= --profile profiles/local --cores $(CORES)
 
-.PHONY: help demo init export crate explain status view stages verify bench bench-scaling bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults docs lint format reference lock clean
+.PHONY: help demo init export crate explain status view stages verify bench bench-scaling bench-dag bench-objects bench-inference bench-slides bench-gpu bench-sliding bench-report test test-slurm test-faults test-viewers docs lint format reference lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -53,11 +53,26 @@ test-faults: $(VENV)/installed-test results/demo/demo.json  ## Run the heavy tes
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/workflow tests/faults -m faults
 	$(BIN)/python -m pytest tests/slurm -m faults -rs
 
+# Other people's viewers, in an environment of their own on top of the product's and the tests'.
+$(VENV)-viewers/installed: tests/viewers/requirements.txt $(VENV)/installed-test
+	$(BIN)/python -m venv --clear $(VENV)-viewers
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(VENV)-viewers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth"
+	$(VENV)-viewers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/viewers/requirements.txt
+	@touch $@
+
+tests/viewers/node_modules/.package-lock.json: tests/viewers/package-lock.json
+	npm ci --prefix tests/viewers --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+test-viewers: $(VENV)-viewers/installed tests/viewers/node_modules/.package-lock.json $(VIEWER)  ## The results in napari-ome-zarr and Viv (pip and npm fetch them)
+	$(VENV)-viewers/bin/python -m pytest tests/workflow/test_viewers.py -rs
+
 explain: $(VENV)/installed  ## Why each job would run: make explain ARGS="--profile profiles/local --configfile mine.yaml"
 	@$(BIN)/python workflow/explain.py $(ARGS)
 
 init: $(VENV)/installed  ## A first configuration and tables for a folder of slides: make init FOLDER=/data/slides
-	@$(BIN)/python workflow/init.py $(FOLDER) $(ARGS)
+	@$(BIN)/python workflow/init.py "$(FOLDER)" $(if $(NAME),--name "$(NAME)")
 
 status: $(VENV)/installed  ## Where a run stands, while it runs: make status ARGS="--configfile mine.yaml"
 	@$(BIN)/python workflow/status.py $(ARGS)

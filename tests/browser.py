@@ -12,6 +12,7 @@ from urllib.request import urlopen
 from tornado.ioloop import IOLoop
 from tornado.websocket import websocket_connect
 
+WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -21,13 +22,19 @@ def program() -> str | None:
 
 
 class Browser:
-    """One browser with one page; to be used as a context manager."""
+    """One browser with one page; to be used as a context manager.
+
+    webgl : computed on the CPU, for pages that draw with it
+    """
+
+    def __init__(self, webgl: bool = False):
+        self._drawing = WEBGL if webgl else ["--disable-gpu"]
 
     def __enter__(self):
         self._folder = tempfile.mkdtemp()
         sandbox = ["--no-sandbox"] if os.getuid() == 0 else []
         self._process = subprocess.Popen(
-            [program(), "--headless", *sandbox, "--disable-gpu", "--disable-dev-shm-usage",
+            [program(), "--headless", *sandbox, *self._drawing, "--disable-dev-shm-usage",
              f"--user-data-dir={self._folder}", "--remote-debugging-port=0",
              "--window-size=1600,1000", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -66,13 +66,14 @@ def log_file(folder: Path, rule: str, name: str, *lines: str) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def model(folder: Path, name: str, classes: list[str]) -> str:
-    """A network's manifest with learning curves beside it."""
+def model(folder: Path, name: str, classes: list[str], tested: str = "cd") -> str:
+    """A network's manifest with learning curves beside it; trained on the image "ab"."""
     manifest = folder / "models" / name / "train.json"
     manifest.parent.mkdir(parents=True)
     facts = {"architecture": {"depth": 3, "base_channels": 16}, "steps": 1500, "mpp_um": 0.5}
     files = [{"path": "model.safetensors", "size": 1, "sha256": "ab" * 32}]
-    content = {"kind": "train", "status": "done", "files": files}
+    inputs = {"images": ["ab" * 32], "validation_images": [tested * 32]}
+    content = {"kind": "train", "status": "done", "files": files, "inputs": inputs}
     manifest.write_text(json.dumps({**content, "facts": {**facts, "classes": classes}}))
     Image.new("RGB", (700, 500), (9, 99, 199)).save(manifest.with_name("curves.png"))
     return str(manifest)

@@ -31,6 +31,6 @@ if __name__ == "__main__":
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             main([*sys.argv[1:], "--dry-run", "--quiet", "rules", "host", "progress", "reason"])
     except SystemExit as end:
-        if end.code:
-            sys.exit(said.getvalue())
+        if end.code:  # a number, or the one line that profiles/default ends with
+            sys.exit(end.code if isinstance(end.code, str) else said.getvalue())
     print("\n".join(explain.report(FOUND)) or "Nothing would run: all results are up to date.")

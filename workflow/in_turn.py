@@ -13,6 +13,11 @@ before it is through: for the daily call plain Snakemake is better.
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "scripts"))
+
+from slideunet import command_line
 
 STAGES = (
     ("ingest", "index"),
@@ -43,4 +48,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    command_line.end_at_a_mistake(sys.argv[1:], Path(__file__).parents[1])
     sys.exit(main(sys.argv[1:]))

@@ -35,11 +35,13 @@ def main() -> int:
     except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{len(found.slides)} slides, {len(found.labels)} of them annotated", end="")
+    many = "" if len(found.slides) == 1 else "s"
+    print(f"{len(found.slides)} slide{many}, {len(found.labels)} annotated", end="")
     print(f", {len(found.refused)} not usable" if found.refused else "")
     print("written:", ", ".join(map(str, files)))
     print(
-        f"next: look through them, then snakemake --profile profiles/local --configfile {files[-1]}"
+        "next: look through them, then "
+        f".venv/bin/snakemake --profile profiles/local --configfile {files[-1]}"
     )
     return 0
 

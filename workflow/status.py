@@ -1,34 +1,38 @@
 """Where a run stands: networks and slides done, failed, waiting, and for how long: make status
 
-    python workflow/status.py [--configfile mine.yaml ...]
+    python workflow/status.py [--configfile mine.yaml ...] [--config KEY=VALUE ...] [--every 10]
 
 Takes the configuration that the run was called with. Reads files only: it needs no lock and may be
-called while the run goes on.
+called while the run goes on. With --every it goes on until Ctrl-C, that many seconds apart: on a
+terminal with bars, in a file as one line each time.
 """
 
 import argparse
+import contextlib
 import sys
+import time
 from pathlib import Path
 
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
-from slideunet import settings, slide_folder, standing
-from slideunet.configuration import read_configuration
+from slideunet import command_line, settings, slide_folder, standing
 from slideunet.errors import UserError
 
 PROJECT = Path(__file__).parents[1]
+CLEAR = "\033[H\033[J"  # the cursor to the top, all below it removed
+RULES = tuple(standing.MANIFESTS)
 
 
 def main() -> int:
     """The exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
-    # What else the run was called with (a profile, cores) says nothing of where it stands.
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--every", type=float, metavar="SECONDS", help="until Ctrl-C")
     given, _ = parser.parse_known_args()
     try:
-        config = read_configuration(PROJECT, given.configfile)
+        # What else the run was called with (a profile, cores) says nothing of where it stands.
+        config = command_line.read_configuration(sys.argv[1:], PROJECT)
         schema = yaml.safe_load((PROJECT / "workflow/schemas/slides.schema.yaml").read_text())
         slides, refused = (
             slide_folder.read_slides(config["slides"], schema, look=False)
@@ -42,8 +46,26 @@ def main() -> int:
         name: settings.model_settings(config, name)["train"]["steps"]
         for name in settings.models_of(config)
     }
-    print("\n".join(standing.report(Path(config["results"]), sorted(slides), refused, steps)))
+    terminal = sys.stdout.isatty()
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            lines = standing.report(
+                Path(config["results"]), sorted(slides), refused, steps, bars=terminal
+            )
+            show(lines, again=given.every is not None, terminal=terminal)
+            if given.every is None:
+                break
+            time.sleep(given.every)
     return 0
+
+
+def show(lines: list[str], again: bool, terminal: bool) -> None:
+    """Print all lines; where it is done again and again, in place of the last ones or in short."""
+    if again and terminal:
+        print(CLEAR, end="")
+    if again and not terminal:
+        lines = ["; ".join(line for line in lines if not line.startswith(("stage", *RULES)))]
+    print("\n".join(lines), flush=True)
 
 
 if __name__ == "__main__":

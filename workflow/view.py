@@ -1,6 +1,6 @@
 """One slide's result in the browser: make view SLIDE=hela
 
-    python workflow/view.py SLIDE [--configfile mine.yaml ...] [--port 8000]
+    python workflow/view.py SLIDE [--configfile mine.yaml ...] [--config KEY=VALUE] [--port 8000]
 
 Serves the slide with outlines and probabilities over it, and the results folder for other viewers,
 on this machine only, until it is stopped.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 
-from slideunet.configuration import read_configuration
+from slideunet import command_line
 from slideunet.errors import UserError
 
 PROJECT = Path(__file__).parents[1]
@@ -52,14 +52,15 @@ def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("slide", nargs="?", default="")
-    parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
+    parser.add_argument("--configfile", "--configfiles", nargs="+", help="as for the run")
+    parser.add_argument("--config", "-C", nargs="*")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
     # What else the run was called with (a profile, cores) says nothing of the results.
     given, _ = parser.parse_known_args()
     try:
         if not (VIEWER / "node_modules" / "openseadragon").is_dir():
             raise UserError(f"{VIEWER}: OpenSeadragon is not there: `make view` fetches it by npm")
-        results = Path(read_configuration(PROJECT, given.configfile)["results"])
+        results = Path(command_line.read_configuration(sys.argv[1:], PROJECT)["results"])
         asyncio.run(serve(given.slide, results, given.port))
     except UserError as error:
         print(error, file=sys.stderr)

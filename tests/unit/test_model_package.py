@@ -11,6 +11,7 @@ import torch
 from slideunet import model, store
 from slideunet.arrays import create_group, write_array
 from slideunet.errors import UserError
+from slideunet.manifest import sealed
 from slideunet.stages import export as stage
 from slideunet.whole_image import predict_image
 from stored_model import write_model
@@ -105,6 +106,9 @@ def test_a_package_holds_what_it_promises(tmp_path):
     from bioimageio.spec import load_model_description
 
     manifest, _ = inputs(tmp_path)
+    told = json.loads(Path(manifest).read_bytes())
+    told["inputs"] = {"images": ["ab"], "validation_images": ["ab"]}
+    Path(manifest).write_bytes(sealed(told))
     _, package = run(tmp_path, manifest)
     described = load_model_description(package)
     assert described.license == "MIT" and described.authors[0].name == "Ada Lovelace"
@@ -116,6 +120,7 @@ def test_a_package_holds_what_it_promises(tmp_path):
     assert described.outputs[0].axes[2].halo == 20
     with zipfile.ZipFile(package) as archive:
         assert b"| none | 0.500 | 0.250 |" in archive.read("README.md")
+        assert b"On images that it was TRAINED on, by" in archive.read("README.md")
         # what this workflow itself reads goes along
         for name in ("model.json", "model.safetensors"):
             assert archive.read(name) == Path(manifest).with_name(name).read_bytes()

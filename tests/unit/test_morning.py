@@ -8,7 +8,7 @@ from made_night import archive_row, benchmark, log_file, made_night, model, writ
 from slideunet import night
 from slideunet.embedded import embed, share_bytes
 from slideunet.morning_page import COLUMNS, figure
-from slideunet.stages.morning import morning, pictures
+from slideunet.stages.morning import morning, pictures, totals
 
 VOID = {"meta", "img", "input", "br", "link"}
 HOSTILE = [
@@ -112,6 +112,27 @@ def test_figures_times_warnings_networks_and_provenance_stand_in_it(folder):
     )
 
 
+def test_a_network_tested_on_its_own_images_is_shown_as_such(folder):
+    networks = [model(folder, "own", ["x"], "ab"), model(folder, "main", ["x"], "cd")]
+    text = Page(made(folder, networks).read_text()).text
+    (line,) = [line for line in text.splitlines() if "TRAINED on" in line]
+    assert line.startswith("own: ")
+
+
+def test_totals_are_in_units_that_fit_and_unknown_areas_are_left_out():
+    values = {"computed_px": 116352.0, "wall_s": 2.0, "index_s": 25.0}
+    slide = night.Slide("a", "done", values=values)
+    small = dict(totals([slide]))
+    assert small["computed"] == "0.116 Mpx"
+    assert small["time of all slides' jobs"] == "25 s"
+    assert "tissue" not in small
+    slide.values |= {"computed_px": 2.5e9, "index_s": 5400.0, "tissue_mm2": 12.0}
+    large = dict(totals([slide]))
+    assert large["computed"] == "2.50 Gpx"
+    assert large["time of all slides' jobs"] == "1.50 h"
+    assert large["tissue"] == "12 mm²"
+
+
 def test_each_slide_has_its_pictures_and_they_are_data(folder):
     page = Page(made(folder, [model(folder, "main", ["x", "y"])]).read_text())
     sources = [image["src"] for image in page.all("img")]
@@ -128,7 +149,7 @@ def test_what_is_hostile_is_shown_as_text(tmp_path):
     folder = tmp_path / "results"
     rows = [archive_row(f"s{number}", number) for number in range(60)]
     for row, text in zip(rows, HOSTILE, strict=True):
-        row["reader"] = row["tissue_mm2"] = text
+        row["reader"] = row["density_per_mm2"] = text
     failures = [
         {"slide": text, "stage": text, "reason": text, "log": text} for text in HOSTILE
     ]  # fmt: skip

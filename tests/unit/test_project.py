@@ -47,6 +47,27 @@ def test_links_between_pages_lead_somewhere(project):
                 assert (page.parent / target).exists(), f"{page}: {target}"
 
 
+def test_each_dependency_has_its_row(project):
+    """With its size, its licence and what it is for."""
+    text = (project / "docs" / "dependencies.md").read_text()
+    rows = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5:
+            rows |= dict.fromkeys(re.findall(r"[A-Za-z0-9._-]+", cells[0].partition("(")[0]), cells)
+    wanted = [
+        Requirement(line.partition("#")[0].strip()).name
+        for path in sorted((project / "envs").glob("requirements*.in"))
+        for line in path.read_text().splitlines()
+        if not line.startswith("#") and line.strip()
+    ]
+    assert len(wanted) > 35
+    for name in set(wanted) - {"mkdocs-material"}:
+        assert re.match(r"\d", rows[name][1]), f"{name}: no size"
+        assert rows[name][2] and rows[name][3], f"{name}: no licence, or not what for"
+    assert re.search(r"mkdocs-material \(MIT, \d+ MB", text)
+
+
 def test_each_page_of_the_docs_is_in_the_sites_contents(project):
     contents = (project / "mkdocs.yml").read_text()
     for page in (project / "docs").glob("*.md"):

@@ -5,7 +5,13 @@ import copy
 import pytest
 import yaml
 from slideunet.errors import UserError
-from slideunet.settings import check_config, check_splits, in_order, model_settings
+from slideunet.settings import (
+    check_config,
+    check_splits,
+    in_order,
+    model_settings,
+    tested_on_trained,
+)
 
 
 @pytest.fixture(scope="session")
@@ -121,3 +127,10 @@ def test_key_order_does_not_matter():
     assert repr(in_order({"b": [{"d": 1, "c": 2}], "a": 0})) == repr(
         in_order({"a": 0, "b": [{"c": 2, "d": 1}]})
     )
+
+
+def test_models_tested_on_what_they_are_trained_on_are_known(config):
+    assert tested_on_trained(config) == []
+    config["models"]["second"] = {"train_on": ["a", "b"], "test_on": ["b", "c"]}
+    assert tested_on_trained(config) == ["second"]
+    assert tested_on_trained({**config, "model": "elsewhere/model.json"}) == []

@@ -82,6 +82,7 @@ def test_the_run_fails_and_counts(results):
         "failures": str(results / "failures.tsv"),
         "evaluation": str(results / "summary.tsv"),
         "verdict": str(results / "verdict.txt"),
+        "flattered": [],
     }
     with pytest.raises(UserError, match="1 slides done, 1 failed"):
         slide_failures.judge(**paths)
@@ -91,9 +92,13 @@ def test_the_run_fails_and_counts(results):
     slide_failures.judge(**paths)
     verdict = (results / "verdict.txt").read_text()
     assert "1 done, 0 failed" in verdict
-    assert "network main: foreground IoU 0.860, object F1 0.700" in verdict
+    assert "network main: foreground IoU 0.860, object F1 0.700 on held-out images" in verdict
     assert "network main (mean over views: all): foreground IoU 0.880" in verdict
     assert "slide good: object F1 0.875" in verdict
+    slide_failures.judge(**paths | {"flattered": ["main"]})
+    verdict = (results / "verdict.txt").read_text()
+    assert "object F1 0.700 on images that it was TRAINED on" in verdict
+    assert "held-out" not in verdict
 
 
 def test_where_the_time_went_is_a_table_of_its_own(results):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -92,12 +93,55 @@ def test_the_command_reads_the_runs_configuration(project, results):
     assert sorted(results.rglob("*")) == before, "it writes nothing"
 
 
+def test_the_command_takes_overrides(project, results):
+    (results / "slides.tsv").write_text("id\timage\ns0\ts0.svs\n")
+    (results / "mine.yaml").write_text("results: none\nslides: slides.tsv\n")
+    over = ("results=.", "models={second: {train_on: [train], test_on: [test]}}")
+    done = status(project, results, "--configfile", "mine.yaml", "--config", *over)
+    assert done.returncode == 0, done.stderr
+    assert "network second: training has not begun" in done.stdout
+    assert "slides: 1 done" in done.stdout
+
+
+def test_it_goes_on_in_short_lines_until_it_is_stopped(project, results):
+    (results / "slides.tsv").write_text("id\timage\n" + "".join(f"{s}\t{s}.svs\n" for s in SLIDES))
+    (results / "mine.yaml").write_text("results: .\nslides: slides.tsv\n")
+    command = [sys.executable, project / "workflow" / "status.py", "--configfile", "mine.yaml"]
+    with subprocess.Popen(
+        [*command, "--every", "0.1"], cwd=results, stdout=subprocess.PIPE, text=True
+    ) as running:
+        said = [running.stdout.readline() for _ in range(2)]
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
+    for line in said:
+        assert line.startswith("network main: training has not begun")
+        assert "; slides: 4 done, 1 failed, 5 to do, 0 skipped; last one finished" in line
+
+
+def test_on_a_terminal_each_stage_has_a_bar(results):
+    work = results / "models" / "main" / ".train.work-1"
+    work.mkdir(parents=True)
+    (work / "checkpoint-000000500.safetensors").touch()
+    lines = standing.report(results, SLIDES, [], {"main": 1000}, bars=True)
+    assert lines[0].endswith(f"{'█' * 15}{' ' * 15}  50 %")
+    (segment,) = [line for line in lines if line.startswith("segment")]
+    assert segment.endswith(f"{'█' * 15}{' ' * 15}  50 %")  # the failed one is through as well
+    (index,) = [line for line in lines if line.startswith("index")]
+    assert index.endswith(f"{'█' * 18}{' ' * 12}  60 %")
+
+
+def test_a_wrong_override_is_one_line(project, tmp_path):
+    done = status(project, tmp_path, "--config", "train.steps=3")
+    assert done.returncode == 1
+    assert done.stderr == "--config train.steps=3: write 'train={steps: 3}', in quotes\n"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "mine.yaml: No such file or directory: give the path of a configuration"),
-        ("a: [", "mine.yaml: not YAML"),
-        ("- a", "mine.yaml: no configuration: a mapping"),
+        ("a: [", "mine.yaml: line 2: not YAML"),
+        ("- a", "mine.yaml: no configuration: lines KEY: VALUE are wanted"),
         ("trian: {}", "config: unknown key 'trian': did you mean 'train'?"),
     ],
 )

@@ -49,7 +49,7 @@ def schema(project, name):
 def test_a_folder_becomes_a_configuration_that_is_taken(project, slides, monkeypatch):
     done = init(project, slides.parent, slides)
     assert done.returncode == 0, done.stderr
-    assert "3 slides, 2 of them annotated" in done.stdout
+    assert "3 slides, 2 annotated" in done.stdout
     monkeypatch.chdir(slides.parent)
     config = read_configuration(project, ["my-slides.yaml"])
     assert config["classes"] == ["background", "Tumor: core"]
@@ -85,7 +85,7 @@ def test_without_annotations_the_file_says_what_to_do(project, slides, monkeypat
     (slides / "a.geojson").unlink()
     (slides / "b_label.tif").unlink()
     done = init(project, slides.parent, slides, "--name", "bare")
-    assert "3 slides, 0 of them annotated" in done.stdout
+    assert "3 slides, 0 annotated" in done.stdout
     text = (slides.parent / "bare.yaml").read_text()
     assert "No annotation was found beside a slide: fill in the table, or set `model`" in text
     monkeypatch.chdir(slides.parent)
@@ -107,15 +107,32 @@ def test_one_annotated_image_says_what_its_accuracy_is_worth(project, slides, mo
 
 @pytest.mark.parametrize(
     ("folder", "message"),
-    [("none", "none: no such folder: give the folder"), ("empty", "no slide there")],
+    [
+        ("none", "none: no such folder: give the folder"),
+        ("empty", "empty: no slide there: give"),
+        ("", "no folder given: make init FOLDER=/data/slides"),
+    ],
 )
 def test_a_mistake_is_one_line(project, tmp_path, folder, message):
     (tmp_path / "empty").mkdir()
     done = init(project, tmp_path, folder)
     assert done.returncode == 1
-    assert message in done.stderr
+    assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_folder_of_pictures_does_as_well(project, tmp_path):
+    folder = tmp_path / "pictures [1]"
+    folder.mkdir()
+    for name in ("a.png", "a_label.png", "b.JPG", "notes.txt"):
+        (folder / name).write_bytes(b"\0")
+    assert "2 slides, 1 annotated" in init(project, tmp_path, folder).stdout
+    rows = (tmp_path / "pictures-1-training.tsv").read_text().splitlines()[1:]
+    assert rows == [f"a\t{folder}/a.png\t{folder}/a_label.png\ttrain"]
+    # beside a slide they are taken for its thumbnails
+    (folder / "c.svs").write_bytes(b"\0")
+    assert "1 slide, 0 annotated" in init(project, tmp_path, folder, "--name", "again").stdout
 
 
 def test_a_slide_with_a_bad_name_is_left_out_and_named(project, slides):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import yaml
-from slideunet import configuration, inputs
+from slideunet import command_line, configuration, inputs
 from slideunet.errors import UserError
 from slideunet.stages import import_model as import_stage
 from slideunet.stages import index as index_stage
@@ -56,6 +56,11 @@ def command(*overrides: str) -> Made:
 def asks_for(target: str) -> Made:
     """A file asked for on the command line."""
     return lambda: {"arguments": ["--cores", "2", "-n", target]}
+
+
+def call(*arguments: str) -> Made:
+    """What stands behind `snakemake` on the command line."""
+    return lambda: {"arguments": arguments}
 
 
 def text(path: str, content: str | bytes) -> Made:
@@ -103,13 +108,23 @@ def both(*made: Made) -> Made:
     """Several things at once."""
 
     def together():
+        asked: dict = {}
         for one in made:
-            one()
+            asked |= one() or {}
+        return asked
 
     return together
 
 
 # -- what is asked then -------------------------------------------------------------------------
+
+
+def before(arguments: Sequence[str] = ("--configfile", "small.yaml")) -> str | None:
+    """What profiles/default says before Snakemake reads its command line."""
+    try:
+        command_line.check(arguments, Path())
+    except UserError as error:
+        return str(error)
 
 
 def plan(overrides: tuple = (), arguments: Sequence[str] = ()) -> str | None:

@@ -2,9 +2,8 @@
 
 The table: what was asked, the mistake, and the line that answers it, word for word. What is settled
 before the first job and what a stage refuses is asked for in this process, as the rules ask for it
-(mistakes.py); at the end some go through Snakemake. What Snakemake refuses before it reads a
-workflow (`--configfile` of a file that is not there, `--config train.steps=3`) it tells in its own
-words and with a traceback: no workflow can change that.
+(mistakes.py); at the end some go through Snakemake. What Snakemake refuses in options of its own
+(`--resources gpu`) it tells in its own words, with a traceback: no workflow can change that.
 """
 
 import shutil
@@ -16,7 +15,9 @@ from mistakes import (
     COLOURS,
     OUTLINE,
     asks_for,
+    before,
     both,
+    call,
     command,
     config,
     cut,
@@ -35,6 +36,58 @@ from mistakes import (
 from small_project import make_project
 
 MISTAKES = [
+    # the command line, and files that are no configuration
+    (
+        before,
+        call("--configfile", "none.yaml"),
+        "none.yaml: No such file or directory: give the path of a configuration",
+    ),
+    (
+        before,
+        call("--cores", "2", "--configfile", "smal.yaml", "-n"),
+        "smal.yaml: No such file or directory: did you mean 'small.yaml'?",
+    ),
+    (
+        before,
+        call("--configfile=small.yaml", "--configfiles", "tables"),
+        "tables: Is a directory: give the path of a configuration",
+    ),
+    (before, text("small.yaml", ""), "small.yaml: no configuration: lines KEY: VALUE are wanted"),
+    (
+        before,
+        text("small.yaml", b"\x89PNG"),
+        "small.yaml: no UTF-8 text ('utf-8' codec can't decode byte 0x89 in position 0: invalid "
+        "start byte): save it as such",
+    ),
+    (
+        before,
+        text("small.yaml", "train:\n\tsteps: 3\n"),
+        "small.yaml: line 2: not YAML (found character that cannot start any token): indent with "
+        "blanks, not tabs",
+    ),
+    (
+        before,
+        text("small.yaml", "train:\n  steps: 3\n   batch: 2\n"),
+        "small.yaml: line 3: not YAML (mapping values are not allowed in this context): KEY: "
+        "VALUE is wanted, the keys of a section indented by the same number of blanks",
+    ),
+    (
+        before,
+        text("small.yaml", "slides: *.svs\n"),
+        "small.yaml: line 1: not YAML (did not find expected alphabetic or numeric character): "
+        "text that begins with * stands in quotes",
+    ),
+    (
+        before,
+        text("config.yaml", "- results\n"),
+        "config.yaml: no configuration: lines KEY: VALUE are wanted",
+    ),
+    (
+        before,
+        call("--config", "results=try", "train.steps=3"),
+        "--config train.steps=3: write 'train={steps: 3}', in quotes",
+    ),
+    (before, call("-C", "train"), "--config train: write KEY=VALUE, such as results=try"),
     # the configuration
     (plan, config(trainn={"steps": 3}), "config: unknown key 'trainn': did you mean 'train'?"),
     (plan, config(train={"step": 3}), "config: train: unknown key 'step': did you mean 'steps'?"),
@@ -494,6 +547,7 @@ def here(made_once, tmp_path, monkeypatch):
 
 
 def test_without_a_mistake_nothing_is_said(here):
+    assert before() is None
     assert plan() is None
     assert ingest() is None
     assert settled()[1].refused == []
@@ -548,6 +602,17 @@ def test_overrides_of_the_command_line_have_the_types_of_a_file(here):
         ),
         (config(), ("results/nothing.txt",), "No rule to produce results/nothing.txt"),
         (config(), ("--profile", "profiles/slrum"), "profile directory given (profiles/slrum)"),
+        (
+            text("small.yaml", "train:\n\tsteps: 3\n"),
+            (),
+            "\nsmall.yaml: line 2: not YAML (found character that cannot start any token): indent "
+            "with blanks, not tabs\n",
+        ),
+        (
+            config(),
+            ("--config", "train.steps=3"),
+            "\n--config train.steps=3: write 'train={steps: 3}', in quotes\n",
+        ),
         (
             text("raw/a.tif", b"no picture at all"),
             (),

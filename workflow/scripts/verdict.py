@@ -10,4 +10,5 @@ if __name__ == "__main__":
             failures=snakemake.input.failures,
             evaluation=snakemake.input.evaluation,
             verdict=snakemake.output.verdict,
+            flattered=snakemake.params.flattered,
         )

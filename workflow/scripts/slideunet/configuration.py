@@ -5,8 +5,9 @@ Imported by the Snakefile side: no numpy, no torch.
 
 import contextlib
 import copy
+import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -15,27 +16,67 @@ from slideunet.errors import UserError
 from slideunet.settings import check_config
 
 
-def read_configuration(project: Path, files: list[str]) -> dict:
+def read_configuration(project: Path, files: Sequence[str], entries: Sequence[str] = ()) -> dict:
     """config.yaml of the project with the given files merged over it in turn, checked.
+
+    entries : KEY=VALUE, as --config has them; merged over the files
 
     Raises UserError, one line, for a file that is missing or no YAML mapping, and for what the
     schema does not allow.
     """
     config: dict = {}
     for path in [project / "config.yaml", *map(Path, files)]:
-        try:
-            content = _load(path)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"{path}: {reason}: give the path of a configuration") from None
-        except yaml.YAMLError as error:
-            raise UserError(f"{path}: not YAML: {error}") from None
-        if content is not None and not isinstance(content, dict):
-            raise UserError(f"{path}: no configuration: a mapping of keys to values is needed")
-        merge(config, content or {})
-    schema = (project / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
-    check_config(config, yaml.safe_load(schema))
+        merge(config, read_file(path))
+    schema = yaml.safe_load((project / "workflow/schemas/config.schema.yaml").read_text())
+    if entries:
+        from snakemake.cli import parse_config  # a second to import
+
+        overrides = parse_config(entries)
+        merge(config, overrides)
+        read_overrides(config, overrides, schema)
+    check_config(config, schema)
     return config
+
+
+def read_file(path: Path) -> dict:
+    """One file of a configuration. Raises UserError, one line, where it is none."""
+    try:
+        content = _load(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: {_other(path)}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: no UTF-8 text ({error}): save it as such") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: {_not_yaml(error, path)}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: no configuration: lines KEY: VALUE are wanted")
+    return content
+
+
+def _other(path: Path) -> str:
+    """What to give instead of a path that can't be read."""
+    beside = {file.stem: file for file in path.parent.glob("*.y*ml") if file != path}
+    close = difflib.get_close_matches(path.stem, beside, n=1)
+    if close:
+        return f"did you mean {str(beside[close[0]])!r}?"
+    return "give the path of a configuration"
+
+
+def _not_yaml(error: yaml.YAMLError, path: Path) -> str:
+    """What is wrong and in which line; PyYAML's own text has several."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return f"not YAML: {' '.join(str(error).split())}"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    near = line[max(0, mark.column - 1) : mark.column + 1]
+    special = next((character for character in near if character in "*@`%&!"), None)
+    hint = "KEY: VALUE is wanted, the keys of a section indented by the same number of blanks"
+    if near.endswith("\t"):
+        hint = "indent with blanks, not tabs"
+    elif special:
+        hint = f"text that begins with {special} stands in quotes"
+    return f"line {mark.line + 1}: not YAML ({error.problem}): {hint}"
 
 
 def merge(config: dict, over: dict) -> None:

@@ -17,8 +17,11 @@ def write_table(path: Path, history: list[dict]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def draw(path: Path, history: list[dict], title: str) -> None:
-    """Training loss (logarithmic) and, where there was validation, IoU over the steps, as PNG."""
+def draw(path: Path, history: list[dict], title: str, validated_on: str) -> None:
+    """Training loss (logarithmic) and, where there was validation, IoU over the steps, as PNG.
+
+    validated_on : which images, as words of the axis' title
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -37,7 +40,7 @@ def draw(path: Path, history: list[dict], title: str) -> None:
             color="tab:red",
             marker="o",
         )
-        right.set_ylabel("IoU on held-out images", color="tab:red")
+        right.set_ylabel(f"IoU on {validated_on}", color="tab:red")
         right.set_ylim(0, 1)
     # Without the version of matplotlib: equal curves give equal bytes.
     FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})

@@ -44,6 +44,7 @@ class Described:
     parameters : their number
     publication : config section: authors (names), license (SPDX identifier)
     measured : facts of stage evaluate
+    tested_on : which images it was measured on, in words
     trained : when
     """
 
@@ -53,6 +54,7 @@ class Described:
     parameters: int
     publication: dict
     measured: dict
+    tested_on: str
     trained: datetime
 
 
@@ -197,7 +199,7 @@ configuration).
 
 ## Validation
 
-On held-out images, by unet-slides. Measure on annotated images of your own before you rely on it.
+On {told.tested_on}, by unet-slides. Measure on annotated images of your own before you rely on it.
 
 | mean over views | IoU of the foreground | object F1 at IoU 0.5 |
 |---|---|---|

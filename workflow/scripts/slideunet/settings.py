@@ -79,6 +79,15 @@ def models_of(config: dict) -> dict[str, dict]:
     return {} if config["model"] else config["models"]
 
 
+def tested_on_trained(config: dict) -> list[str]:
+    """Models that are tested on a split that they are trained on: their figures flatter them."""
+    return sorted(
+        name
+        for name, model in models_of(config).items()
+        if set(model["train_on"]) & set(model["test_on"])
+    )
+
+
 def check_models(config: dict) -> None:
     """Raise UserError where a model made elsewhere is not there to be opened."""
     starts = {

@@ -9,7 +9,7 @@ import json
 import logging
 from pathlib import Path
 
-from slideunet import timing
+from slideunet import held_out, timing
 from slideunet.cells import cell
 from slideunet.errors import UserError
 
@@ -101,8 +101,12 @@ def write_tables(results: str, slides: list[str], refused: list[dict]) -> tuple[
     return len(rows) + len(refused) - failed, failed
 
 
-def judge(*, archive: str, failures: str, evaluation: str, verdict: str) -> None:
+def judge(
+    *, archive: str, failures: str, evaluation: str, verdict: str, flattered: list[str]
+) -> None:
     """Raise UserError, with the counts, where slides failed; else write the verdict file.
+
+    flattered : models that were tested on images that they were trained on
 
     The verdict says how many slides are done and, a line each, how good networks and slides are.
     """
@@ -117,7 +121,7 @@ def judge(*, archive: str, failures: str, evaluation: str, verdict: str) -> None
     lines = [f"slides:   {done} done, 0 failed"]
     lines += [
         f"network {row['model']}{_views(row)}: foreground IoU {float(row['foreground_iou']):.3f}, "
-        f"object F1 {float(row['object_f1']):.3f} on held-out images"
+        f"object F1 {float(row['object_f1']):.3f} on {_tested_on(row, flattered)}"
         for row in _table(evaluation)
     ]
     lines += [
@@ -126,6 +130,10 @@ def judge(*, archive: str, failures: str, evaluation: str, verdict: str) -> None
         if row["object_f1"]
     ]
     Path(verdict).write_text("".join(f"{line}\n" for line in lines))
+
+
+def _tested_on(row: dict, flattered: list[str]) -> str:
+    return held_out.TRAINED_ON if row["model"] in flattered else held_out.HELD_OUT
 
 
 def _views(row: dict) -> str:

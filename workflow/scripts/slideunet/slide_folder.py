@@ -29,7 +29,11 @@ KEPT = 64 - 9
 
 
 def read_slides(
-    value: str, schema: dict, made: Container[str] = (), look: bool = True
+    value: str,
+    schema: dict,
+    made: Container[str] = (),
+    look: bool = True,
+    endings: tuple[str, ...] = ENDINGS,
 ) -> tuple[dict[str, dict], list[dict]]:
     """id -> row of each slide, and those that can't be used: {slide, stage, reason}.
 
@@ -38,17 +42,18 @@ def read_slides(
     value : path of a table (see tables.read_slides), a folder of slides, a glob, or one slide
     schema, made : of a table
     look : whether the files themselves are looked at; a job on a cluster trusts the run it is of
+    endings : of the names that are taken for slides in a folder
 
     Raises UserError for a table that is none, and for a folder or glob with no slide in it.
     """
     value = os.path.expandvars(value)
     if not (_is_slide(value) or os.path.isdir(value) or glob.has_magic(value)):
         return tables.read_slides(value, schema, made, look)
-    base, paths = _listing(value)
+    base, paths = _listing(value, endings)
     if not paths:
         raise UserError(
             f"config: slides: {value}: no slide there: give a table, a glob, or a folder of "
-            f"files ({', '.join(ENDINGS)}) or folders of DICOM files"
+            f"files ({', '.join(endings)}) or folders of DICOM files"
         )
     ids = {path: id_of(os.path.relpath(path, base)) for path in paths}
     times = Counter(ids.values())
@@ -79,7 +84,7 @@ def id_of(relative: str) -> str:
     return f"{UNCLEAN.sub('-', stem).strip('-_')[:KEPT] or 'slide'}-{digest}"
 
 
-def _listing(value: str) -> tuple[str, list[str]]:
+def _listing(value: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
     """The folder that ids are relative to, and the paths of the slides below it, sorted."""
     if _is_slide(value):
         return os.path.dirname(value) or ".", [value]
@@ -92,7 +97,7 @@ def _listing(value: str) -> tuple[str, list[str]]:
             entry.path
             for entry in entries
             if not entry.name.startswith(".")
-            and (entry.name.lower().endswith(ENDINGS) or _is_dicom_folder(entry))
+            and (entry.name.lower().endswith(endings) or _is_dicom_folder(entry))
         ]
     return value, sorted(found)
 

@@ -1,6 +1,6 @@
 """Where a run stands, from the files of its results folder alone: no lock, nothing is changed.
 
-Standard library only. It may run beside the run it looks at.
+Standard library only, tqdm for bars. It may run beside the run it looks at.
 """
 
 import json
@@ -73,15 +73,19 @@ def report(
     refused: list[dict],
     steps: dict[str, int],
     now: float | None = None,
+    bars: bool = False,
 ) -> list[str]:
     """Where the run stands, line by line.
 
     slides, refused : usable and unusable rows of the slide table
     steps : model -> steps of its training
     now : seconds since 1970
+    bars : whether each line has one, for a terminal
     """
     now = time.time() if now is None else now
-    lines = [_network(results / "models" / name, name, total) for name, total in steps.items()]
+    lines = [
+        _network(results / "models" / name, name, total, bars) for name, total in steps.items()
+    ]
     if not slides:
         return [*lines, "no slides"]
     found = stages(results, slides)
@@ -89,7 +93,8 @@ def report(
     for rule, stage in found.items():
         rate = slides_an_hour(stage.times)
         shown = f"{rate:.3g}" if rate else ""
-        lines.append(f"{rule:<10}{stage.done:>8}{stage.failed:>8}{stage.waiting:>9}{shown:>10}")
+        line = f"{rule:<10}{stage.done:>8}{stage.failed:>8}{stage.waiting:>9}{shown:>10}"
+        lines.append(f"{line}  {bar(len(slides) - stage.waiting, len(slides))}" if bars else line)
     last = found["overlay"]
     failed = sum(stage.failed for stage in found.values())
     # Those that failed early wait for stages that will only pass their failure on.
@@ -99,6 +104,13 @@ def report(
         + (f"; tables: {results}/archive.tsv" if (results / "archive.tsv").exists() else "")
     )
     return [*lines, *_when(last.times, left, now)]
+
+
+def bar(done: int, total: int) -> str:
+    """As many of 30 cells as are done, and per cent."""
+    from tqdm import tqdm
+
+    return tqdm.format_meter(done, total, 0, bar_format="{bar:30} {percentage:3.0f} %")
 
 
 def _when(times: list[float], left: int, now: float) -> list[str]:
@@ -118,14 +130,15 @@ def _when(times: list[float], left: int, now: float) -> list[str]:
     ]
 
 
-def _network(folder: Path, name: str, total: int) -> str:
+def _network(folder: Path, name: str, total: int, bars: bool) -> str:
     content = read(folder / "train.json")
     if content:
         return f"network {name}: trained"
     step = training_step(folder)
     if step is None:
         return f"network {name}: training has not begun, or has no checkpoint yet"
-    return f"network {name}: {step} of {total} steps at its last checkpoint"
+    line = f"network {name}: {step} of {total} steps at its last checkpoint"
+    return f"{line}  {bar(step, total)}" if bars else line
 
 
 def _ago(seconds: float) -> str:

@@ -14,6 +14,7 @@ from slideunet.errors import UserError
 OUTLINES = (".geojson", ".geojson.gz", ".xml")
 LABELS = ("_label", "_labels", "_mask", "-label", "-labels", "-mask")
 LABEL_ENDINGS = (".tif", ".tiff", ".png", ".ome.tif", ".ome.tiff")
+PICTURES = (".png", ".jpg", ".jpeg")
 NO_CLASSES = {IGNORE_NAME, REGION_NAME, NEXT_NAME, ""}
 BACKGROUNDS = ("background", "Background")
 
@@ -31,13 +32,15 @@ class Start:
 
 
 def look(folder: str, schema: dict) -> Start:
-    """Slides in a folder and below it, and the annotations beside them.
+    """Slides in a folder, and the annotations beside them. Of a folder without slides its pictures.
 
     schema : of the slide table. Raises UserError where there is no slide.
     """
+    if not folder:
+        raise UserError("no folder given: make init FOLDER=/data/slides")
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder: give the folder that your slides lie in")
-    rows, refused = slide_folder.read_slides(folder, schema)
+    rows, refused = _rows(folder, schema)
     paths = {name: row["image"] for name, row in rows.items()}
     labels = {name: label for name, path in paths.items() if (label := label_of(path))}
     drawn = {os.path.realpath(label) for label in labels.values()}
@@ -51,10 +54,22 @@ def look(folder: str, schema: dict) -> Start:
     return Start(slides, labels, list(classes), [row["reason"] for row in refused])
 
 
+def _rows(folder: str, schema: dict) -> tuple[dict[str, dict], list[dict]]:
+    """As slide_folder.read_slides. Beside slides a PNG or JPEG is a thumbnail, not a slide."""
+    try:
+        return slide_folder.read_slides(folder, schema)
+    except UserError as error:
+        none = str(error).removeprefix("config: slides: ")
+    try:
+        return slide_folder.read_slides(folder, schema, endings=PICTURES)
+    except UserError:
+        raise UserError(f"{none}, or of pictures ({', '.join(PICTURES)})") from None
+
+
 def label_of(path: str) -> str | None:
     """The annotation beside an image: NAME.geojson, NAME.xml or NAME_label.tif and the like."""
     ending = next((e for e in slide_folder.ENDINGS if path.lower().endswith(e)), "")
-    stem = path[: len(path) - len(ending)]
+    stem = path[: len(path) - len(ending)] if ending else os.path.splitext(path)[0]
     tried = [f"{stem}{end}" for end in OUTLINES]
     tried += [f"{path}{end}" for end in OUTLINES]
     tried += [f"{stem}{mark}{end}" for mark in LABELS for end in LABEL_ENDINGS]
@@ -109,17 +124,18 @@ def _configuration(found: Start, name: str, into: Path, project: Path) -> str:
     classes = ", ".join(_quoted(one) for one in ["background", *(found.classes or ["nucleus"])])
     tested = "[test]" if len(found.labels) > 1 else "[train]"
     prefix = "" if into.resolve() == Path.cwd().resolve() else f"{into}/"
+    many = ["" if len(each) == 1 else "s" for each in (found.slides, found.labels)]
     warning = {
         0: "# No annotation was found beside a slide: fill in the table, or set `model` below.\n",
         1: "# One annotated image only: the accuracy measured is that on the image trained on.\n",
     }.get(len(found.labels), "")
     return f"""# yaml-language-server: $schema={schema}
 # Only what differs from config.yaml, which names all keys; docs/config.md says what each one does.
-# Run it:  snakemake --profile profiles/local --configfile {prefix}{name}.yaml
+# Run it:  .venv/bin/snakemake --profile profiles/local --configfile {prefix}{name}.yaml
 
 results: {_quoted(name + "-results")}   # everything is written there
-slides: {_quoted(f"{prefix}{name}-slides.tsv")}   # {len(found.slides)} slides
-training: {_quoted(f"{prefix}{name}-training.tsv")}   # {len(found.labels)} annotated images
+slides: {_quoted(f"{prefix}{name}-slides.tsv")}   # {len(found.slides)} slide{many[0]}
+training: {_quoted(f"{prefix}{name}-training.tsv")}   # {len(found.labels)} annotated image{many[1]}
 {warning}# model: ""   # model.json of a model made elsewhere: it segments, nothing is trained
 
 # Names as in the annotations, the background first.

@@ -9,8 +9,8 @@ import numpy as np
 import tifffile
 import torch
 
+from slideunet import held_out, pictures, portable_network, store
 from slideunet import model as models
-from slideunet import pictures, portable_network, store
 from slideunet.arrays import open_group
 from slideunet.errors import UserError
 from slideunet.geometry import grid_px, padded_to_grid
@@ -62,6 +62,7 @@ def export(
             parameters=sum(each.numel() for each in network.parameters()),
             publication=settings["publication"],
             measured=store.load(evaluation)["facts"],
+            tested_on=held_out.tested_on(store.load(model)["inputs"]),
             trained=datetime.fromtimestamp(os.stat(model).st_mtime, tz=UTC),
         )
         package = work.folder / f"{name}.zip"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from slideunet import night, provenance, store
+from slideunet import held_out, night, provenance, store
 from slideunet.embedded import ALL_BYTES, Picture, embed, share_bytes
 from slideunet.morning_page import figure, render
 
@@ -76,16 +76,23 @@ def totals(slides: list[night.Slide]) -> list[tuple[str, str]]:
 
     computed, wall_s = total("computed_px"), total("wall_s")
     jobs_s = sum(total(f"{rule}_s") for rule in night.RULES)
+    tissue_mm2 = total("tissue_mm2")  # none where no slide has a pixel size
     sums = [
         ("objects", figure(total("objects"))),
-        ("tissue", f"{figure(total('tissue_mm2'))} mm²"),
-        ("computed", f"{figure(computed / 1e9)} Gpx"),
-        ("time of all slides' jobs", f"{figure(jobs_s / 3600)} h"),
+        *([("tissue", f"{figure(tissue_mm2)} mm²")] if tissue_mm2 else []),
+        ("computed", _in_units(computed, (1e9, "Gpx"), (1e6, "Mpx"))),
+        ("time of all slides' jobs", _in_units(jobs_s, (3600, "h"), (60, "min"), (1, "s"))),
     ]
     if wall_s:
         sums.append(("while segmenting", f"{figure(computed / 1e6 / wall_s)} Mpx/s a job"))
     warned = sum(bool(slide.warnings) for slide in slides)
     return [*sums, ("slides with warnings", str(warned))]
+
+
+def _in_units(value: float, *units: tuple[float, str]) -> str:
+    """In the first unit that makes it at least 1, else in the last."""
+    size, unit = next((one for one in units if value >= one[0]), units[-1])
+    return f"{figure(value / size)} {unit}"
 
 
 def networks(folder: Path, models: list[str]) -> list[dict]:
@@ -107,7 +114,7 @@ def tables(folder: Path) -> list[tuple[str, list[dict]]]:
     single = night.read_table(folder / "evaluation" / "summary.tsv")
     groups = night.read_table(folder / "evaluation" / "groups.tsv")
     grouped = any(row.get("models", "1") != "1" for row in groups)
-    found = [("On held-out images", single)]
+    found = [("On test images", single)]
     if grouped:
         found.append(("Groups of networks (folds, seeds): mean and standard deviation", groups))
     return [(title, rows) for title, rows in found if rows]
@@ -132,9 +139,11 @@ def _about(manifest: Path) -> str:
     network = facts["architecture"]
     how = "made elsewhere" if content["kind"] == "import_model" else f"{facts['steps']} steps"
     size = f"{facts['mpp_um']:.3g} µm/px" if facts["mpp_um"] else "pixel size unknown"
+    tested_on = held_out.tested_on(content["inputs"])
     return (
         f"depth {network['depth']}, {network['base_channels']} channels at first, {how}, "
         f"{', '.join(facts['classes'])}, {size}"
+        + (f"; tested on {tested_on}" if tested_on == held_out.TRAINED_ON else "")
     )
 
 

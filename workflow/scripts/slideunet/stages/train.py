@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slideunet import curves, model, normalise, ranks
+from slideunet import curves, held_out, model, normalise, ranks
 from slideunet.arrays import open_group
 from slideunet.device import choose_device
 from slideunet.errors import UserError
@@ -177,7 +177,8 @@ def _write(
         code=code,
     )
     curves.write_table(work.folder / "history.tsv", trained.history)
-    curves.draw(work.folder / "curves.png", trained.history, work.manifest.parent.name)
+    name = work.manifest.parent.name
+    curves.draw(work.folder / "curves.png", trained.history, name, held_out.tested_on(inputs))
     work.unlisted += ["model.json", "events"]
     return [model.WEIGHTS, f"{other}.safetensors", "history.tsv", "curves.png"], facts
 
