@@ -7,7 +7,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from slideunet import slides
+from slideunet.errors import SlideError
 from slideunet.manifest import find_damage, read_manifest
+from slideunet.readers import tiff
+from slideunet.readers.open import _open
+from slideunet.readers.tiff_check import Skeleton, check_tiff
 from slideunet.stages.index import index
 from test_reader_refusals import WRITERS
 from test_segment_stage import INDEX
@@ -83,3 +88,40 @@ def test_malformed_slides_are_processed_or_one_line(tmp_path, figure, count):
     print(f"seed {SEED}: {done} of {count} processed, the others refused; at most {peak_mb} MB")
     assert peak_mb > 10  # children were measured
     figure(f"malformed slides, within {SECONDS} s and {MEMORY_MB} MB", count, count, good)
+
+
+def check_nothing(path: str) -> Skeleton:
+    """What stands in a TIFF file, as far as it can be read: nothing is refused."""
+    try:
+        return check_tiff(path)
+    except SlideError:
+        return Skeleton()
+
+
+def index_unprotected(folder: Path, count: int) -> list[str]:
+    """Errors that malformed slides end in where nothing looks at them first or after."""
+    slides.open_slide, tiff.check_tiff = _open, check_nothing
+    chance = random.Random(SEED)
+    found = []
+    for number in range(count):
+        kind = list(WRITERS)[number % len(WRITERS)]
+        path = folder / str(number) / f"slide.{kind}"
+        path.parent.mkdir()
+        WRITERS[kind](path)
+        slides.index_slide(str(path), INDEX, path.parent)  # sound, it goes through
+        path.write_bytes(malformed(path.read_bytes(), chance))
+        try:
+            slides.index_slide(str(path), INDEX, path.parent)
+        except SlideError:
+            pass
+        except Exception as error:
+            found.append(type(error).__name__)
+    return found
+
+
+def test_without_its_checks_they_end_in_errors_that_nobody_looked_at(tmp_path):
+    """The mutation check: the test above would find what the checks keep away."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        found = pool.submit(index_unprotected, tmp_path, 14).result()
+    print(found)
+    assert found

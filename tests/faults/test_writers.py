@@ -37,11 +37,14 @@ def test_no_shard_of_many_writers_is_lost(server, tmp_path, figure, rounds):
     figure(f"{WRITERS} writers x {rounds} rounds, blocks kept", asked, asked, asked - lost)
 
 
-def race(folder: Path, log: Path) -> Counter:
+def race(folder: Path, log: Path, prepare=()) -> Counter:
     """All writers make the same artefact; how they ended."""
     folder.mkdir()
     start = time.time() + 0.5
-    runs = [warm.Run(publish_slowly, folder, start, SUPERSEDED, log=log) for _ in range(WRITERS)]
+    runs = [
+        warm.Run(publish_slowly, folder, start, SUPERSEDED, log=log, prepare=prepare)
+        for _ in range(WRITERS)
+    ]
     return Counter(run.join() for run in runs)
 
 
@@ -55,6 +58,19 @@ def test_one_artefact_of_many_makers_is_whole(server, tmp_path, figure, rounds):
         assert ends[0] >= 1
         whole += store.find_damage(folder / "a.json") == [] and not list(folder.glob(".*"))
     figure(f"{WRITERS} makers of one artefact x {rounds} rounds, whole", rounds, rounds, whole)
+
+
+class Unowned:
+    """Takes the owner's token away, in the process that makes the artefact."""
+
+    def __call__(self) -> None:
+        store.Work.check_owner = lambda work: None
+
+
+def test_makers_without_a_token_disturb_each_other(server, tmp_path):
+    """The mutation check: the same makers, none of which asks whether it has been taken over."""
+    ends = race(tmp_path / "made", tmp_path / "log", [Unowned()])
+    assert not set(ends) <= {0, SUPERSEDED}, ends
 
 
 def share_a_shard(path: Path, writer: int) -> None:
