@@ -9,8 +9,10 @@ terminal with bars, in a file as one line each time.
 
 import argparse
 import contextlib
+import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -47,7 +49,7 @@ def main() -> int:
         for name in settings.models_of(config)
     }
     terminal = sys.stdout.isatty()
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), until_nobody_reads():
         while True:
             lines = standing.report(
                 Path(config["results"]), sorted(slides), refused, steps, bars=terminal
@@ -57,6 +59,16 @@ def main() -> int:
                 break
             time.sleep(given.every)
     return 0
+
+
+@contextlib.contextmanager
+def until_nobody_reads() -> Iterator[None]:
+    """End quietly where the reader of a pipe has gone, as `| head` does."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Python writes what is left once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show(lines: list[str], again: bool, terminal: bool) -> None:

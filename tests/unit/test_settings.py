@@ -8,9 +8,9 @@ from slideunet.errors import UserError
 from slideunet.settings import (
     check_config,
     check_splits,
+    flattered_models,
     in_order,
     model_settings,
-    tested_on_trained,
 )
 
 
@@ -130,7 +130,7 @@ def test_key_order_does_not_matter():
 
 
 def test_models_tested_on_what_they_are_trained_on_are_known(config):
-    assert tested_on_trained(config) == []
+    assert flattered_models(config) == []
     config["models"]["second"] = {"train_on": ["a", "b"], "test_on": ["b", "c"]}
-    assert tested_on_trained(config) == ["second"]
-    assert tested_on_trained({**config, "model": "elsewhere/model.json"}) == []
+    assert flattered_models(config) == ["second"]
+    assert flattered_models({**config, "model": "elsewhere/model.json"}) == []

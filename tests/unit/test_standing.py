@@ -108,7 +108,11 @@ def test_it_goes_on_in_short_lines_until_it_is_stopped(project, results):
     (results / "mine.yaml").write_text("results: .\nslides: slides.tsv\n")
     command = [sys.executable, project / "workflow" / "status.py", "--configfile", "mine.yaml"]
     with subprocess.Popen(
-        [*command, "--every", "0.1"], cwd=results, stdout=subprocess.PIPE, text=True
+        # a shell's job in the background ignores SIGINT, and so do its children
+        ["env", "--default-signal=INT", *command, "--every", "0.1"],
+        cwd=results,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as running:
         said = [running.stdout.readline() for _ in range(2)]
         running.send_signal(signal.SIGINT)
@@ -116,6 +120,19 @@ def test_it_goes_on_in_short_lines_until_it_is_stopped(project, results):
     for line in said:
         assert line.startswith("network main: training has not begun")
         assert "; slides: 4 done, 1 failed, 5 to do, 0 skipped; last one finished" in line
+
+
+def test_it_ends_quietly_where_nobody_reads_on(project, results):
+    (results / "slides.tsv").write_text("id\timage\n" + "".join(f"{s}\t{s}.svs\n" for s in SLIDES))
+    (results / "mine.yaml").write_text("results: .\nslides: slides.tsv\n")
+    command = [sys.executable, project / "workflow" / "status.py", "--configfile", "mine.yaml"]
+    with subprocess.Popen(
+        [*command, "--every", "0.1"], cwd=results, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        running.stdout.readline()
+        running.stdout.close()
+        assert running.wait(30) == 0
+        assert running.stderr.read() == b""
 
 
 def test_on_a_terminal_each_stage_has_a_bar(results):

@@ -87,7 +87,7 @@ rule verdict:
         mem_mb=500,
         runtime=5,
     params:
-        flattered=settings.tested_on_trained(config),
+        flattered=settings.flattered_models(config),
         code=code_of("verdict.py"),
     script:
         "../scripts/verdict.py"

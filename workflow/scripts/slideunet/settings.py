@@ -79,7 +79,7 @@ def models_of(config: dict) -> dict[str, dict]:
     return {} if config["model"] else config["models"]
 
 
-def tested_on_trained(config: dict) -> list[str]:
+def flattered_models(config: dict) -> list[str]:
     """Models that are tested on a split that they are trained on: their figures flatter them."""
     return sorted(
         name
