@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -106,6 +107,10 @@ def test_a_child_that_breaks_is_a_bad_tile_and_is_replaced(slide, child_that, co
         reader.mask_bad_tiles = True
         assert (reader.read(0, 110, 5, 20, 30) == 255).all()
         assert reader.bad_windows == {(0, 110, 5, 20, 30)}
+        with ThreadPoolExecutor(1) as other:  # it lost nothing
+            assert other.submit(reader.bad_windows_here).result() == set()
+        assert reader.bad_windows_here() == {(0, 110, 5, 20, 30)}
+        assert reader.bad_windows_here() == set(), "told once: the next shard is another one"
         np.testing.assert_array_equal(reader.read(0, 0, 0, 50, 60), expected)
 
 

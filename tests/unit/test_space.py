@@ -1,16 +1,22 @@
 """What a slide's results need is told before they are made; what can't fit is refused at once."""
 
+import itertools
 import logging
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from made_objects import blobs
-from memory_slide import digest, noise, segment
-from slideunet import label_pyramid, objects_space, segmentation_space, space
-from slideunet.errors import UserError
+from memory_slide import arrays, digest, noise, segment
+from slideunet import label_pyramid, objects_space, segmentation_space, slide_source, space
+from slideunet.errors import SlideError, UserError
+from slideunet.readers.base import Level, SlideReader
+from slideunet.readers.remote import RemoteReader
+from slideunet.resample import SlideView
+from slideunet.slide_source import SlideSource
 from slideunet.stages import objects as objects_stage
 from test_objects_stage import HEIGHT, WIDTH, prepare, run
 
@@ -122,6 +128,48 @@ def test_the_estimate_changes_no_byte(tmp_path, asked, monkeypatch):
     assert digest(tmp_path / "not") == digest(tmp_path / "sampled")
 
 
+class LosingReader(SlideReader):
+    """What a RemoteReader does whose decoder dies at one pixel: the window asked for is lost."""
+
+    def __init__(self, pixels: np.ndarray, place: tuple[int, int]):
+        super().__init__("memory")
+        self.levels, self.channels = [Level(*pixels.shape[1:], 1.0)], ["grey"]
+        self.dtype, self.mask_bad_tiles = pixels.dtype, True
+        self._pixels, self._place, self._of_thread = pixels, place, threading.local()
+        self._bad_tiles: set = set()
+
+    _lost = RemoteReader._lost
+    bad_windows_here = RemoteReader.bad_windows_here
+
+    def _read(self, level, y, x, height, width):
+        if y <= self._place[0] < y + height and x <= self._place[1] < x + width:
+            self.bad_tile("its decoder crashes", (level, y, x, height, width))
+            self._lost.add((level, y, x, height, width))
+            return np.zeros((1, height, width), self.dtype)
+        return self._pixels[:, y : y + height, x : x + width]
+
+    def _close(self):
+        pass
+
+
+@pytest.mark.parametrize("place", [(60, 100), (60, 150), (90, 130)])
+def test_where_a_decoder_dies_neither_sample_nor_threads_change_a_byte(
+    tmp_path, monkeypatch, place
+):
+    pixels = noise(256, 256)
+    monkeypatch.setattr(slide_source, "BAND_BYTES", 256 * 100)
+    found = {}
+    for free, threads, shard_px in itertools.product((10**12, 0), (1, 3), (256, 64)):
+        monkeypatch.setattr(segmentation_space, "free_bytes", lambda folder, free=free: free)
+        slide = SlideSource(SlideView(LosingReader(pixels, place), (1.0, 1.0)))
+        folder = tmp_path / f"{free}-{threads}-{shard_px}"
+        settings = {"shard_px": shard_px, "chunk_px": 32, "tile_px": 64, "threads": threads}
+        segment(folder, pixels, slide=slide, settings=settings)
+        found.setdefault(shard_px, set()).add(digest(folder))
+        assert (arrays(folder)[1] == 255).any()
+    assert [len(digests) for digests in found.values()] == [1, 1]
+
+
 def test_a_sample_is_spread_whatever_its_size():
     for count in (1, 2, 7, 100):
         assert sorted(space.spread(count)) == list(range(count))
@@ -133,11 +181,40 @@ def test_a_sample_is_spread_whatever_its_size():
 
 def test_squares_that_differ_make_the_estimate_less_exact():
     areas = np.full(16, 100)
-    assert segmentation_space._error(np.full(16, 7), areas, 1000) < 1e-9
+    assert segmentation_space._error(np.full(16, 7), areas, 1000, 1) < 1e-9
     sizes = np.tile([5, 15], 8)
-    found = segmentation_space._error(sizes, areas, 10**6)
+    found = segmentation_space._error(sizes, areas, 10**6, 1)
     assert found == pytest.approx(2 * sizes.std(ddof=1) / 4 / 10, rel=1e-3)
-    assert segmentation_space._error(sizes, areas, 16) == 0  # all of them
+    assert segmentation_space._error(sizes, areas, 16, 1) == 0  # all of them
+
+
+def test_squares_that_hold_nothing_say_little_of_the_others():
+    areas = np.full(12, 100)
+    found = segmentation_space._error(np.full(12, 4), areas, 10**6, 1)
+    assert found == pytest.approx(3 / 12 * 100 / 4, rel=1e-3)  # a quarter of them may be full
+
+
+def test_a_spot_on_an_empty_slide_is_looked_for(tmp_path, asked, scarce):
+    """Twelve squares of such a slide are alike, and hold nothing."""
+    pixels = np.full((1, 1536, 1536), 230, np.uint8)
+    pixels[:, :256, :256] = noise(256, 256)
+    segment(tmp_path, pixels, settings={"shard_px": 512, "chunk_px": 128, "tile_px": 128})
+    need, _, bytes_before = asked[0]
+    grown = taken(tmp_path)[1] - bytes_before
+    assert 0.1 < need.estimate.error < 0.2
+    assert abs(need.estimate.size / grown - 1) <= need.estimate.error
+
+
+def test_a_sample_s_bad_place_ends_as_without_it(tmp_path, monkeypatch):
+    pixels = noise(200, 260, dtype="float32")
+    pixels[0, 90, 130] = np.nan
+    told = []
+    for free in (10**12, 0):
+        monkeypatch.setattr(segmentation_space, "free_bytes", lambda folder, free=free: free)
+        with pytest.raises(SlideError, match="not finite") as caught:
+            segment(tmp_path / str(free), pixels)
+        told.append(str(caught.value))
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("also", [[], ["csv", "h5ad"]])
@@ -155,7 +232,7 @@ def test_the_estimate_of_objects_against_what_they_took(tmp_path, asked, scarce,
     size = sum(e["size"] for e in content["files"] if not e["path"].endswith("zarr.json"))
     size -= sum(e["size"] for e in content["files"] if e["path"] == objects_stage.NEXT)
     assert abs(need.estimate.size / size - 1) <= WITHIN
-    assert not list(folder.rglob("sample-*"))
+    assert not (set(folder.rglob("sample")) | set(folder.rglob("full")))
 
 
 class Disk:

@@ -79,6 +79,11 @@ MISTAKES = [
     ),
     (
         before,
+        text("small.yaml", "results: 2026-13-45\n"),
+        "small.yaml: a value that YAML can't read (month must be in 1..12): put it in quotes",
+    ),
+    (
+        before,
         text("config.yaml", "- results\n"),
         "config.yaml: no configuration: lines KEY: VALUE are wanted",
     ),

@@ -48,6 +48,12 @@ def read_file(path: Path) -> dict:
         raise UserError(f"{path}: no UTF-8 text ({error}): save it as such") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: {_not_yaml(error, path)}") from None
+    except ValueError as error:  # 2026-13-45, as the date that YAML takes it for
+        raise UserError(
+            f"{path}: a value that YAML can't read ({error}): put it in quotes"
+        ) from None
+    except RecursionError:
+        raise UserError(f"{path}: not YAML (nested too deep)") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: no configuration: lines KEY: VALUE are wanted")
     return content
@@ -104,7 +110,7 @@ def check_files(paths: Iterable[str | Path]) -> None:
     """
     for path in paths:
         if os.path.isfile(path):
-            with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):
+            with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
                 _load(Path(path))
 
 

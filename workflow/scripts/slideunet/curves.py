@@ -58,7 +58,8 @@ class Events:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        # still there where a network file system keeps an open file of the last one
+        folder.mkdir(exist_ok=True)
         # The name that TensorBoard looks for: time, host, process.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
         self._event = Event

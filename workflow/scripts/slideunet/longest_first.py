@@ -53,7 +53,9 @@ def worth_showing(free: Mapping[str, int], most: int) -> int:
 
 
 def first_of_each(jobs: Collection, size: int) -> set:
-    """The `size` jobs of highest priority of each rule (or each kind of group) among `jobs`."""
+    """The `size` jobs of highest priority of each rule (or each kind of group) among `jobs`, and
+    half as many of the lowest: where memory is short a small slide may fit beside a large one.
+    """
     if len(jobs) <= size:
         return set(jobs)
     kinds = defaultdict(list)
@@ -62,5 +64,8 @@ def first_of_each(jobs: Collection, size: int) -> set:
     return {
         job
         for alike in kinds.values()
-        for job in heapq.nlargest(size, alike, key=lambda job: job.priority)
+        for job in (
+            *heapq.nlargest(size, alike, key=lambda job: job.priority),
+            *heapq.nsmallest(size // 2, alike, key=lambda job: job.priority),
+        )
     }

@@ -5,7 +5,7 @@ What is not known is how many bytes each takes, in the label image, in the table
 is measured on a mosaic of windows, written for real into a folder that is removed again.
 """
 
-import tempfile
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,17 +56,22 @@ def mosaic(array, windows: list[Window], parted: bool = False) -> np.ndarray:
 
 def estimate(
     folder: Path, instances: Instances, write: Callable[[Path, bool], Instances]
-) -> Estimate:
-    """Bytes of all files of the objects.
+) -> Estimate | None:
+    """Bytes of all files of the objects; None where the windows hold none of them whole.
 
     write : (folder, empty) writes all files of the mosaic, or of one without any object, into the
         folder and returns the mosaic's objects
     """
-    with tempfile.TemporaryDirectory(prefix="sample-", dir=folder) as sample:
-        full, empty = Path(sample) / "full", Path(sample) / "empty"
-        found = write(full, False)
-        write(empty, True)
-        sizes, least = _sizes(full), _sizes(empty)
+    sample = folder / "sample"
+    shutil.rmtree(sample, ignore_errors=True)  # a job that was killed left it
+    try:
+        found = write(sample / "full", False)
+        write(sample / "empty", True)
+        sizes, least = _sizes(sample / "full"), _sizes(sample / "empty")
+    finally:
+        shutil.rmtree(sample, ignore_errors=True)
+    if not len(found) and len(instances):
+        return None
     pixels = np.prod(instances.shape) / np.prod(found.shape)
     area = instances.area_px.sum() / max(1, found.area_px.sum())
     rows = len(instances) / max(1, len(found))

@@ -52,7 +52,8 @@ def clip_gradients(parameters: list[nn.Parameter], norm: float) -> None:
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     found = torch.nn.utils.get_total_norm(gradients)
-    if found.device.type != "cpu" or not found < norm:
+    # As there: what is added keeps a norm of 0 from being divided by.
+    if found.device.type != "cpu" or not found + 1e-6 <= norm:
         torch.nn.utils.clip_grads_with_norm_(parameters, norm, found)
 
 

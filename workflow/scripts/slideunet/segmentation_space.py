@@ -7,12 +7,14 @@ that is kept: the results are the same bytes with and without it.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import zarr
 from zarr.storage import MemoryStore
 
+from slideunet.errors import SlideError
 from slideunet.geometry import Window
 from slideunet.inference import (
     Plan,
@@ -25,6 +27,8 @@ from slideunet.inference import (
 from slideunet.ngff import create_level
 from slideunet.shard_store import Block, Shard
 from slideunet.space import (
+    LEAST,
+    MOST,
     SHARE,
     Estimate,
     check_space,
@@ -34,8 +38,8 @@ from slideunet.space import (
     spread,
 )
 
-# Fewer squares say nothing of how much they differ.
-FEWEST = 12
+# Fewer squares say nothing of how much they differ; more would take minutes where they are large.
+FEWEST, MOST_SQUARES = 12, 256
 # Sampled until two standard errors are below this share of the estimate.
 WITHIN = 0.15
 # Levels that are stored; of each level above them a pixel takes as much as one of the last.
@@ -63,8 +67,10 @@ def check_segmentation(plan: Plan, done: set[Shard], rows: range | None) -> None
     refuse_too_much(folder, need, what)
     if missing:
         scarce = free_bytes(folder) < need.bytes_most
-        most = len(squares) if scarce else int(len(squares) * SHARE)
-        need = replace(need, estimate=estimate(plan, done, missing, squares, most))
+        most = min(MOST_SQUARES, len(squares) if scarce else int(len(squares) * SHARE))
+        # A slide that can't be read is told where it is segmented, always in the same words.
+        with suppress(SlideError):
+            need = replace(need, estimate=estimate(plan, done, missing, squares, most))
     check_space(folder, need, what)
 
 
@@ -103,25 +109,34 @@ def _bytes_per_px(
     if most < min(FEWEST, len(squares)):
         return [], 0.0
     areas, stored, error = [], [], 0.0
+    values = engine_of(plan).classes + 1
     for number in spread(len(squares)):
         square = squares[number]
         areas.append(square.height * square.width)
         stored.append(np.subtract(_stored(plan, _block(plan, done, square)), empty))
-        error = _error(np.sum(stored, axis=1), np.array(areas), len(squares))
+        error = _error(np.sum(stored, axis=1), np.array(areas), len(squares), values)
         if len(areas) >= most or (len(areas) >= FEWEST and error <= WITHIN):
             break
     sums = np.sum(stored, axis=0)
     return [size * 4**level / sum(areas) for level, size in enumerate(sums)], error
 
 
-def _error(sizes: np.ndarray, areas: np.ndarray, whole: int) -> float:
-    """Two standard errors of the ratio of sizes to areas, as a share of it (Cochran 1977, 6.4)."""
+def _error(sizes: np.ndarray, areas: np.ndarray, whole: int, values: int) -> float:
+    """Two standard errors of the ratio of sizes to areas, as a share of it (Cochran 1977, 6.4).
+
+    Squares that all hold next to nothing (`values` a pixel, each below LEAST bytes) don't differ,
+    but say little of those not seen: 3 / count of them may be full, at 95 % (the rule of three).
+    """
     count = len(sizes)
     if count < 2 or count == whole:
         return 0.0
+    unseen, mean = 1 - count / whole, max(sizes.mean(), 1)
     rest = sizes - sizes.sum() / areas.sum() * areas
-    variance = (1 - count / whole) * (rest**2).sum() / (count - 1) / count
-    return float(2 * variance**0.5 / max(sizes.mean(), 1))
+    variance = unseen * (rest**2).sum() / (count - 1) / count
+    error = 2 * variance**0.5 / mean
+    if (sizes < LEAST * values * areas).all():
+        error = max(error, 3 / count * unseen * MOST * values * areas.mean() / mean)
+    return float(error)
 
 
 def _chunk_px(plan: Plan) -> int:

@@ -48,11 +48,13 @@ class SlideSource:
         return out
 
     def unreadable(self) -> list[Window]:
-        """Windows, in the view's pixels, that a tile which did not decode touches."""
+        """Windows, in the view's pixels, that a tile which did not decode touches.
+
+        What the calling thread's reads have lost as a whole is told once: asked after each shard.
+        """
         view, reader = self._view, self._view.reader
         found = []
-        # Copied in one step: other threads may be adding to it.
-        for level, *corner, height, width in sorted(reader.bad_windows.copy()):
+        for level, *corner, height, width in sorted(reader.bad_windows_here()):
             if level != view.level:  # met before, at indexing
                 continue
             reach = 1 if min(view.ratio_yx) < 1 else 0  # an enlarged view interpolates across

@@ -117,6 +117,11 @@ class SlideReader(ABC):
             self.bad_windows.add(window)
             self.first_bad_reason = self.first_bad_reason or str(reason)
 
+    def bad_windows_here(self) -> set[tuple[int, int, int, int, int]]:
+        """Of `bad_windows` those that concern the reads of the calling thread."""
+        with self._bad_lock:
+            return self.bad_windows.copy()
+
     def close(self) -> None:
         """Give the file back. Reading afterwards fails."""
         self._close()

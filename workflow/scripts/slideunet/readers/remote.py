@@ -14,6 +14,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class RemoteReader(SlideReader):
         self._limits = {"mem_bytes": int(mem_mb) << 20, "seconds": max(1, int(seconds))}
         self._idle: queue.Queue[_Child] = queue.Queue()
         self._closed = False
+        self._bad_tiles: set[tuple[int, int, int, int, int]] = set()
+        self._of_thread = threading.local()
         first = _Child(self.path, self._limits)
         for field in _FIELDS:
             setattr(self, field, first.facts[field])
@@ -66,7 +69,8 @@ class RemoteReader(SlideReader):
             self._idle.put(child)
         if "pixels" in head:
             with self._bad_lock:
-                self.bad_windows.update(tuple(bad) for bad in head["bad"])
+                self._bad_tiles.update(tuple(bad) for bad in head["bad"])
+                self.bad_windows |= self._bad_tiles
                 self.first_bad_reason = self.first_bad_reason or head["reason"]
             return np.frombuffer(data, self.dtype).reshape(shape)
         if "tile" in head:
@@ -76,7 +80,25 @@ class RemoteReader(SlideReader):
         if head.get("died") == _KILLED:
             raise MemoryError(f"{self.path}: {_KILLED}")
         self.bad_tile(head.get("died") or head["message"], window)
+        self._lost.add(window)
         return np.full(shape, self.fill, self.dtype)
+
+    @property
+    def _lost(self) -> set[tuple[int, int, int, int, int]]:
+        """Windows that the calling thread asked for and did not get."""
+        return self._of_thread.__dict__.setdefault("lost", set())
+
+    def bad_windows_here(self) -> set[tuple[int, int, int, int, int]]:
+        """Bad tiles, and windows that this thread has lost as a whole since it last asked.
+
+        Where a decoder dies the window that it was asked for is lost, sound pixels and all. To what
+        other threads read that says nothing: they may come to the bad place by another window or
+        not at all, and which of them came first must not matter.
+        """
+        with self._bad_lock:
+            found = self._bad_tiles | self._lost
+        self._lost.clear()
+        return found
 
     def _close(self) -> None:
         if not self._closed:

@@ -13,6 +13,7 @@ from slideunet.annotations import NEXT_NAME
 from slideunet.arrays import open_group
 from slideunet.columns import object_columns
 from slideunet.entropy import fields_geojson, rank_fields
+from slideunet.errors import SlideError
 from slideunet.geojson import Placement, Style, qupath_placement, write_geojson
 from slideunet.job import stop_if_asked
 from slideunet.label_pyramid import SHARD_PX, create_label_image, label_files, write_levels
@@ -178,12 +179,15 @@ class Made:
         if not objects or (dear and free_bytes(folder) >= need.bytes_most):
             return None
         windows = windows_of(self.instances)
-        with self.image() as image:
-            pixels = mosaic(image, windows)
+        try:
+            with self.image() as image:
+                pixels = mosaic(image, windows)
+        except SlideError:  # told where the results are made, always in the same words
+            return None
         parts = {key: mosaic(self.found[key], windows, True) for key in ("0", "labels/classes/0")}
 
         def write(folder: Path, empty: bool) -> Instances:
-            folder.mkdir()
+            folder.mkdir(parents=True)
             found = {k: np.zeros_like(v) for k, v in parts.items()} if empty else parts
             options = self.settings["objects"]
             instances = _find(found, options, 1)
