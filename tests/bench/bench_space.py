@@ -1,6 +1,6 @@
 """How far the estimates of space are off, on a slide that has been segmented:
 
-    python tests/bench/bench_space.py results hela
+    PYTHONPATH=workflow/scripts python tests/bench/bench_space.py results hela
 
 Segments the slide and makes its objects again in a temporary folder, with the settings of its
 manifests, as if the disk were small; prints estimate and size of both, without files that were
