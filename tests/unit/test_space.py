@@ -207,7 +207,7 @@ def test_a_spot_on_an_empty_slide_is_looked_for(tmp_path, asked, scarce):
 
 def test_a_sample_s_bad_place_ends_as_without_it(tmp_path, monkeypatch):
     pixels = noise(200, 260, dtype="float32")
-    pixels[0, 90, 130] = np.nan
+    pixels[0, 96, 96] = np.nan  # in what one shard reads, and no other
     told = []
     for free in (10**12, 0):
         monkeypatch.setattr(segmentation_space, "free_bytes", lambda folder, free=free: free)
@@ -232,7 +232,7 @@ def test_the_estimate_of_objects_against_what_they_took(tmp_path, asked, scarce,
     size = sum(e["size"] for e in content["files"] if not e["path"].endswith("zarr.json"))
     size -= sum(e["size"] for e in content["files"] if e["path"] == objects_stage.NEXT)
     assert abs(need.estimate.size / size - 1) <= WITHIN
-    assert not (set(folder.rglob("sample")) | set(folder.rglob("full")))
+    assert not [*folder.rglob("sample-*"), *folder.rglob("full")]
 
 
 class Disk:
@@ -278,6 +278,29 @@ def test_the_estimate_decides_between_the_bounds(tmp_path, monkeypatch, caplog, 
     space.check_space(tmp_path, need, "objects")
     assert "50 files, about 10.0 MB (within 8%)" in caplog.text
     assert ("may not fit" in caplog.text) == (ends == "warned")
+
+
+def test_a_sample_that_says_little_leaves_what_is_known_without_it():
+    need = space.Need(50, 1000, 2_000_000, space.Estimate(200_000, 90.0))
+    assert need.bounds == (200_000 / 91, 2_000_000)
+    assert str(need) == "50 files, about 0.2, at most 2.0 MB"
+
+
+def test_what_a_killed_sample_left_is_swept(tmp_path, scarce, monkeypatch):
+    folder = prepare(tmp_path, blobs(4, (HEIGHT, WIDTH)))
+    seen = []
+    began = objects_stage.estimate
+
+    def killed_before(work, instances, write):
+        (work / "sample-killed").mkdir()
+        found = began(work, instances, write)
+        seen.extend(work.glob("sample-*"))
+        return found
+
+    monkeypatch.setattr(objects_stage, "estimate", killed_before)
+    monkeypatch.setattr(objects_space, "SIDE_PX", 64)
+    run(folder)
+    assert seen == [] and objects_stage.estimate is killed_before
 
 
 def test_a_slide_without_room_begins_nothing(tmp_path, monkeypatch):

@@ -36,9 +36,12 @@ def install(scheduler: object) -> None:
     size, select = scheduler.subsample, scheduler.job_selector
     if size:
         scheduler.subsample = None
-        scheduler.job_selector = lambda jobs: select(
-            first_of_each(jobs, worth_showing(scheduler.resources, size))
-        )
+
+        def select_few(jobs: Collection) -> object:
+            shown = worth_showing(scheduler.resources, size)
+            return select(first_of_each(jobs, shown, shown // 2 if shown < size else 0))
+
+        scheduler.job_selector = select_few
 
 
 def worth_showing(free: Mapping[str, int], most: int) -> int:
@@ -52,9 +55,9 @@ def worth_showing(free: Mapping[str, int], most: int) -> int:
     return min(most, 2 * slots + 8)
 
 
-def first_of_each(jobs: Collection, size: int) -> set:
+def first_of_each(jobs: Collection, size: int, last: int = 0) -> set:
     """The `size` jobs of highest priority of each rule (or each kind of group) among `jobs`, and
-    half as many of the lowest: where memory is short a small slide may fit beside a large one.
+    the `last` ones: where memory is short a small slide may fit beside a large one.
     """
     if len(jobs) <= size:
         return set(jobs)
@@ -66,6 +69,6 @@ def first_of_each(jobs: Collection, size: int) -> set:
         for alike in kinds.values()
         for job in (
             *heapq.nlargest(size, alike, key=lambda job: job.priority),
-            *heapq.nsmallest(size // 2, alike, key=lambda job: job.priority),
+            *heapq.nsmallest(last, alike, key=lambda job: job.priority),
         )
     }

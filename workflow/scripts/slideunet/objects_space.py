@@ -6,6 +6,7 @@ is measured on a mosaic of windows, written for real into a folder that is remov
 """
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,8 +63,10 @@ def estimate(
     write : (folder, empty) writes all files of the mosaic, or of one without any object, into the
         folder and returns the mosaic's objects
     """
-    sample = folder / "sample"
-    shutil.rmtree(sample, ignore_errors=True)  # a job that was killed left it
+    for left in folder.glob("sample-*"):  # by a job that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    # Not in a folder made anew: where this job has been taken over its folder is gone.
+    sample = Path(tempfile.mkdtemp(prefix="sample-", dir=folder))
     try:
         found = write(sample / "full", False)
         write(sample / "empty", True)

@@ -68,7 +68,7 @@ def check_segmentation(plan: Plan, done: set[Shard], rows: range | None) -> None
     if missing:
         scarce = free_bytes(folder) < need.bytes_most
         most = min(MOST_SQUARES, len(squares) if scarce else int(len(squares) * SHARE))
-        # A slide that can't be read is told where it is segmented, always in the same words.
+        # A slide that can't be read is told where it is segmented.
         with suppress(SlideError):
             need = replace(need, estimate=estimate(plan, done, missing, squares, most))
     check_space(folder, need, what)

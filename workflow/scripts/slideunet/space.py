@@ -49,12 +49,16 @@ class Need:
         """Bytes at least and at most, by the estimate where there is one."""
         if self.estimate is None:
             return self.bytes_least, self.bytes_most
-        error = max(FINEST, self.estimate.error)
-        return self.estimate.size / (1 + error), self.estimate.size * (1 + error)
+        size, error = self.estimate.size, max(FINEST, self.estimate.error)
+        # an error of several times the estimate says less than what is known without a sample
+        highest = max(self.bytes_most, size * (1 + FINEST))
+        return size / (1 + error), min(size * (1 + error), highest)
 
     def __str__(self) -> str:
         if self.estimate is None:
             sizes = f"at most {self.bytes_most / 1e6:.1f} MB"
+        elif self.estimate.error > 1:
+            sizes = f"about {self.estimate.size / 1e6:.1f}, at most {self.bounds[1] / 1e6:.1f} MB"
         else:
             error = max(FINEST, self.estimate.error)
             sizes = f"about {self.estimate.size / 1e6:.1f} MB (within {error:.0%})"

@@ -89,6 +89,7 @@ def objects(
         image = partial(open_array, facts, scale_of(facts, segmented), 1)
         made = Made(slide, facts, segmented, instances, None, found, image, settings, workers)
         check_space(work.folder, replace(need, estimate=made.estimate(work.folder, need)), what)
+        work.check_owner()  # finding took minutes, and Zarr would make a lost folder anew
         labels = _label(work.folder, instances, found, segmented, options, workers)
         with staged(facts["path"], scratch, stop_if_asked) as path:
             near = {**facts, "path": path}
@@ -182,12 +183,12 @@ class Made:
         try:
             with self.image() as image:
                 pixels = mosaic(image, windows)
-        except SlideError:  # told where the results are made, always in the same words
+        except SlideError:  # told where the results are made
             return None
         parts = {key: mosaic(self.found[key], windows, True) for key in ("0", "labels/classes/0")}
 
         def write(folder: Path, empty: bool) -> Instances:
-            folder.mkdir(parents=True)
+            folder.mkdir()
             found = {k: np.zeros_like(v) for k, v in parts.items()} if empty else parts
             options = self.settings["objects"]
             instances = _find(found, options, 1)
