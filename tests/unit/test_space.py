@@ -18,6 +18,7 @@ from slideunet.readers.remote import RemoteReader
 from slideunet.resample import SlideView
 from slideunet.slide_source import SlideSource
 from slideunet.stages import objects as objects_stage
+from slideunet.store import Superseded
 from test_objects_stage import HEIGHT, WIDTH, prepare, run
 
 # What the estimates promise.
@@ -288,19 +289,34 @@ def test_a_sample_that_says_little_leaves_what_is_known_without_it():
 
 def test_what_a_killed_sample_left_is_swept(tmp_path, scarce, monkeypatch):
     folder = prepare(tmp_path, blobs(4, (HEIGHT, WIDTH)))
-    seen = []
-    began = objects_stage.estimate
+    left, estimate = [], objects_stage.estimate
 
     def killed_before(work, instances, write):
         (work / "sample-killed").mkdir()
-        found = began(work, instances, write)
-        seen.extend(work.glob("sample-*"))
+        found = estimate(work, instances, write)
+        left.append(list(work.glob("sample-*")))
         return found
 
     monkeypatch.setattr(objects_stage, "estimate", killed_before)
-    monkeypatch.setattr(objects_space, "SIDE_PX", 64)
     run(folder)
-    assert seen == [] and objects_stage.estimate is killed_before
+    assert left == [[]], "asked once, and nothing is left"
+
+
+def test_objects_of_a_job_that_was_taken_over_are_not_written(tmp_path, monkeypatch):
+    folder = prepare(tmp_path, blobs(4, (HEIGHT, WIDTH)))
+    find = objects_stage._find
+
+    def taken_over(found, options, workers):
+        (work,) = folder.glob(".objects.work-*")
+        work.rename(folder / "another's")
+        return find(found, options, workers)
+
+    monkeypatch.setattr(objects_stage, "_find", taken_over)
+    monkeypatch.setattr(objects_stage, "check_space", lambda *told: None)
+    monkeypatch.setattr(objects_stage.Made, "estimate", lambda *told: None)
+    with pytest.raises(Superseded):
+        run(folder)
+    assert not list(folder.glob(".objects.work-*")), "its folder is not made anew"
 
 
 def test_a_slide_without_room_begins_nothing(tmp_path, monkeypatch):
