@@ -37,6 +37,16 @@ def test_gradients_are_clipped_as_torch_clips_them(scale):
         assert torch.equal(ours.grad.nan_to_num(7), theirs.grad.nan_to_num(7))
 
 
+def test_a_norm_just_below_the_limit_is_scaled_as_torch_scales_it():
+    ours, theirs = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+    for parameter in (ours, theirs):
+        parameter.grad = torch.full((1,), 1 - 5e-7)
+    clip_gradients([ours], 1.0)
+    torch.nn.utils.clip_grad_norm_([theirs], 1.0)
+    assert torch.equal(ours.grad, theirs.grad)
+    assert ours.grad.item() < 1 - 5e-7
+
+
 def test_average_is_exponential_after_a_quick_start():
     layer = torch.nn.Linear(1, 1, bias=False)
     average = Average(layer, 0.9)
