@@ -47,11 +47,14 @@ def test_the_stage_with_paths_that_only_mean_something_here(tmp_path, scheduler,
     assert timing["devices"] == 2 and timing["compute_s"] > 0
 
 
-def test_a_tile_that_does_not_decode_in_a_worker_fails_the_slide(tmp_path, scheduler, monkeypatch):
+def test_a_tile_that_does_not_decode_in_a_worker_fails_the_slide(
+    tmp_path, scheduler, monkeypatch, caplog
+):
     monkeypatch.chdir(tmp_path)
     content = run(Path("fail"), archive_here(bad=True), scheduler=scheduler)
     assert content["status"] == "failed"
-    assert "the tile at y=0 x=0 of level 0 does not decode" in content["failure"]["reason"]
+    assert content["failure"]["reason"].endswith("a tile does not decode; the log tells where")
+    assert "the tile at y=0 x=0 of level 0 does not decode" in caplog.text
 
 
 def test_no_scheduler_is_one_line(tmp_path, monkeypatch):

@@ -160,8 +160,9 @@ def test_unreadable_tiles_are_masked_and_their_area_told(tmp_path, pixels):
 def test_scores_that_are_not_finite_stop_the_slide(tmp_path):
     pixels = noise(100, 100, dtype="float32")
     pixels[0, 90, 90] = np.nan  # in the context of no other shard
-    with pytest.raises(SlideError, match="memory: the network's scores at y=64 x=64"):
+    with pytest.raises(SlideError, match="memory: the network's scores are not finite") as caught:
         segment(tmp_path, pixels)
+    assert caught.value.__notes__ == ["in the 36 x 36 px at y=64 x=64"]
     assert not (tmp_path / "markers" / "0.1.1").exists()
 
 

@@ -141,7 +141,7 @@ def test_the_timing_of_parts_is_their_sum(tmp_path, archive):
     assert timing["compute_s"] > 0
 
 
-def test_a_failed_part_fails_the_slide_with_its_reason(tmp_path):
+def test_a_failed_part_fails_the_slide_with_its_reason(tmp_path, caplog):
     slide = tmp_path / "slide.tif"
     write_slide(slide, bad=True)
     manifest = str(tmp_path / "slide.json")
@@ -150,7 +150,8 @@ def test_a_failed_part_fails_the_slide_with_its_reason(tmp_path):
     manifests = run_parts(tmp_path / "parts", archive, 2)
     content = run(tmp_path, archive, part_manifests=manifests)
     assert content["status"] == "failed"
-    assert "the tile at y=0 x=0 of level 0 does not decode" in content["failure"]["reason"]
+    assert content["failure"]["reason"] == f"{slide}: a tile does not decode; the log tells where"
+    assert "the tile at y=0 x=0 of level 0 does not decode" in caplog.text
 
 
 def test_a_slide_that_changed_is_marked_failed(tmp_path):
@@ -168,7 +169,7 @@ def test_a_slide_that_changed_is_marked_failed(tmp_path):
     assert content["failure"]["reason"].startswith(f"{slide}: the slide is gone")
 
 
-def test_an_unreadable_tile_fails_the_slide_or_is_masked(tmp_path):
+def test_an_unreadable_tile_fails_the_slide_or_is_masked(tmp_path, caplog):
     slide = tmp_path / "slide.tif"
     write_slide(slide, bad=True)
     manifest = str(tmp_path / "slide.json")
@@ -176,7 +177,8 @@ def test_an_unreadable_tile_fails_the_slide_or_is_masked(tmp_path):
     archive = {"slide": manifest, "models": [write_model(tmp_path / "main")]}
     content = run(tmp_path / "fail", archive)
     assert content["status"] == "failed"
-    assert "the tile at y=0 x=0 of level 0 does not decode" in content["failure"]["reason"]
+    assert content["failure"]["reason"] == f"{slide}: a tile does not decode; the log tells where"
+    assert "the tile at y=0 x=0 of level 0 does not decode" in caplog.text
     content = run(tmp_path / "mask", archive, settings={"on_bad_tile": "mask"})
     assert content["status"] == "done"
     assert content["facts"]["masked_px"] == 32 * 32  # a tile of 64 px at half the size
@@ -184,7 +186,7 @@ def test_an_unreadable_tile_fails_the_slide_or_is_masked(tmp_path):
     assert (group["labels/classes/0"][:32, :32] == 255).all()
 
 
-def test_a_tile_that_crashes_its_decoder_is_a_bad_tile(tmp_path, archive, monkeypatch):
+def test_a_tile_that_crashes_its_decoder_is_a_bad_tile(tmp_path, archive, monkeypatch, caplog):
     """Native decoders break in ways that no `except` catches."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, signal\nimport slideunet.readers.tiled as tiled\n"
@@ -196,7 +198,7 @@ def test_a_tile_that_crashes_its_decoder_is_a_bad_tile(tmp_path, archive, monkey
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     content = run(tmp_path / "fail", archive)
     assert content["status"] == "failed"
-    assert "crashes (SIGSEGV)" in content["failure"]["reason"]
+    assert "its decoder crashes (SIGSEGV)" in caplog.text
     content = run(tmp_path / "mask", archive, settings={"on_bad_tile": "mask"})
     assert content["status"] == "done" and content["facts"]["masked_px"] > 0
 

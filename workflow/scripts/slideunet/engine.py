@@ -24,6 +24,7 @@ from slideunet.geometry import Window, bounding, cover, input_window
 from slideunet.network import DoubleConvolution, UNet
 from slideunet.overlap_tile import prepare, real_window, tile_scores
 from slideunet.pixels import Pixels, as_float, crop_mirrored, kept_dtype
+from slideunet.readers.base import BadTileError
 from slideunet.shard_store import Block
 
 
@@ -105,7 +106,7 @@ class Engine:
         """Probabilities and classes (uint8) of a region; 0 where no tile lies.
 
         `tiles` lie inside the region, their origins on the pooling grid. Raises SlideError where
-        the network's scores are not finite.
+        a tile of the slide does not decode or the network's scores are not finite.
         """
         seconds, started = Seconds(), time.perf_counter()
         pixels, finite = self._read(tiles)
@@ -114,12 +115,18 @@ class Engine:
             block, scores, done = self._compute(pixels, region, tiles, seconds)
         done()
         if not (finite and np.isfinite(scores.numpy()).all()):
-            raise SlideError(
-                f"{self.source.path}: the network's scores at y={region.y} x={region.x} are not "
-                "finite: pixels that are NaN or infinite, or numbers beyond float16 (then set "
-                "segment.precision: float32)"
+            raise self._failure(
+                "the network's scores are not finite: pixels that are NaN or infinite, or numbers "
+                "beyond float16 (then set segment.precision: float32)",
+                f"in the {region.height} x {region.width} px at y={region.y} x={region.x}",
             )
         return Block(*(part.numpy() for part in block)), seconds
+
+    def _failure(self, reason: str, place: str) -> SlideError:
+        """An error of the same words whichever shard comes first; its place is a note."""
+        error = SlideError(f"{self.source.path}: {reason}; the log tells where")
+        error.add_note(place)
+        return error
 
     @contextmanager
     def _slot(self, seconds: Seconds):
@@ -142,7 +149,10 @@ class Engine:
         into, finite = values.numpy(), True
         for window in cover(wanted):
             self.stop()
-            pixels = self.source.read(*window)
+            try:
+                pixels = self.source.read(*window)
+            except BadTileError as error:
+                raise self._failure("a tile does not decode", str(error)) from None
             finite = finite and (pixels.dtype.kind != "f" or bool(np.isfinite(pixels).all()))
             into[(slice(None), *window.slices((box.y, box.x)))] = pixels
         return Pixels(values, box.y, box.x), finite

@@ -10,4 +10,8 @@ class UserError(Exception):
 
 
 class SlideError(UserError):
-    """The content of one slide is bad: that slide is marked failed, the others go on."""
+    """The content of one slide is bad: that slide is marked failed, the others go on.
+
+    The message is part of the results, so it is the same from run to run. What is not, such as the
+    place that was come upon first, is a note (`add_note`), which goes to the log.
+    """

@@ -18,6 +18,7 @@ manifest stays in the work folder until the job has succeeded: the next attempt 
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -34,6 +35,8 @@ from slideunet.manifest import (
     sha256_of_file,
     to_json,
 )
+
+log = logging.getLogger("unet-slides")
 
 STAGED, FINAL = "staged-manifest.json", "manifest.json"
 OWNER = "owner.json"
@@ -214,6 +217,8 @@ def make(
             if not slide:
                 raise
             failure = {"stage": kind, "reason": str(error)}
+            for note in getattr(error, "__notes__", ()):
+                log.error("%s", note)
         except OSError as error:
             work.check_owner()  # is its folder gone, then another job took over
             # a write says what went wrong (no space, no quota), not where
