@@ -1,12 +1,12 @@
 """A results folder as a night leaves it, made up: tables, pictures, logs, benchmarks."""
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from slideunet import slide_failures, timing
+from slideunet.manifest import sealed
 
 
 def write_table(path: Path, rows: list[dict], columns: list[str] | None = None) -> None:
@@ -74,6 +74,6 @@ def model(folder: Path, name: str, classes: list[str], tested: str = "cd") -> st
     files = [{"path": "model.safetensors", "size": 1, "sha256": "ab" * 32}]
     inputs = {"images": ["ab" * 32], "validation_images": [tested * 32]}
     content = {"kind": "train", "status": "done", "files": files, "inputs": inputs}
-    manifest.write_text(json.dumps({**content, "facts": {**facts, "classes": classes}}))
+    manifest.write_bytes(sealed({**content, "facts": {**facts, "classes": classes}}))
     Image.new("RGB", (700, 500), (9, 99, 199)).save(manifest.with_name("curves.png"))
     return str(manifest)

@@ -33,4 +33,7 @@ if __name__ == "__main__":
     except SystemExit as end:
         if end.code:  # a number, or the one line that profiles/default ends with
             sys.exit(end.code if isinstance(end.code, str) else said.getvalue())
+    for line in said.getvalue().splitlines():
+        if line.startswith("unet-slides: "):
+            print(line)
     print("\n".join(explain.report(FOUND)) or "Nothing would run: all results are up to date.")

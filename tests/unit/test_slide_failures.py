@@ -1,17 +1,19 @@
 """Failed slides: a row with the reason, retried by the next call, and the run says so."""
 
 import csv
+import os
 
 import pytest
 from slideunet import slide_failures, store
 from slideunet.errors import UserError
+from slideunet.manifest import sealed
 
 
 def manifest(results, slide, stage, **content):
     folder = results / "slides" / slide
     folder.mkdir(parents=True, exist_ok=True)
     whole = {"kind": stage, "status": "done", "files": [], "facts": {}, **content}
-    (folder / f"{stage}.json").write_bytes(store.to_json(whole))
+    (folder / f"{stage}.json").write_bytes(sealed(whole))
 
 
 @pytest.fixture
@@ -110,20 +112,56 @@ def test_where_the_time_went_is_a_table_of_its_own(results):
     assert (row["slide"], row["device_busy_percent"], row["mpx_per_s"]) == ("good", "97.5", "1.25")
 
 
+def set_aside(results, *slides):
+    """As the Snakefile does it; how many."""
+    found = slide_failures.failed_manifests(str(results), slides)
+    slide_failures.set_aside(found)
+    return len(found)
+
+
 def test_failed_parts_are_set_aside_with_their_slide(results):
-    slide_failures.write_tables(str(results), ["bad", "good"], [])
-    for slide in ("bad", "good"):
-        manifest(results, f"{slide}/parts", "1-of-2", status="failed", failure={})
+    for slide, status in (("bad", "failed"), ("good", "done")):
+        manifest(results, f"{slide}/parts", "1-of-2", status=status, failure={})
         manifest(results, f"{slide}/parts", "2-of-2")
-    slide_failures.set_aside(str(results))
+    slide_failures.write_tables(str(results), ["bad", "good"], [])
+    assert set_aside(results, "bad", "good") == 4
     assert [p.name for p in (results / "slides/bad/parts").glob("[0-9]*")] == ["2-of-2.json"]
     assert len(list((results / "slides/good/parts").glob("[0-9]*"))) == 2
 
 
 def test_failed_manifests_are_set_aside_and_others_left(results):
-    assert slide_failures.set_aside(str(results)) == []
     slide_failures.write_tables(str(results), ["bad", "good", "killed"], REFUSED)
-    assert len(slide_failures.set_aside(str(results))) == 3
+    assert set_aside(results, "bad", "good", "killed") == 3
     left = sorted(path.name for path in (results / "slides" / "bad").glob("[a-z]*.json"))
     assert left == ["slide.json"]
     assert len(list((results / "slides" / "good").glob("*.json"))) == 4
+
+
+def test_a_call_that_was_killed_wrote_no_table_and_its_failures_are_found(results):
+    assert len(slide_failures.failed_manifests(str(results), ["bad", "good"])) == 3
+    assert slide_failures.failed_manifests(str(results), ["good"]) == []
+    slide_failures.write_tables(str(results), ["good"], [])  # of the call before
+    assert len(slide_failures.failed_manifests(str(results), ["bad", "good"])) == 3
+    for path in (results / "slides").rglob("*.json"):
+        os.utime(path, (1e9, 1e9))
+    assert slide_failures.failed_manifests(str(results), ["bad", "good"]) == []
+
+
+@pytest.mark.parametrize("damage", [(b'"objects": 7', b'"objects": 8'), (b'"status"', b'"statur"')])
+def test_a_damaged_manifest_is_no_result_and_is_made_again(results, damage):
+    path = results / "slides" / "good" / "objects.json"
+    path.write_bytes(path.read_bytes().replace(*damage, 1))
+    assert slide_failures.write_tables(str(results), ["good"], []) == (0, 1)
+    (failure,) = rows(results / "failures.tsv")
+    assert failure["stage"] == "objects"
+    assert failure["reason"].startswith(str(path)) and "\n" not in failure["reason"]
+    assert rows(results / "archive.tsv")[0]["objects"] == ""
+    assert set_aside(results, "good") == 1
+    assert not path.exists()
+
+
+def test_the_slides_to_be_tried_again_are_one_line(results, capsys):
+    slide_failures.announce(slide_failures.failed_manifests(str(results), ["bad", "good"]))
+    assert capsys.readouterr().err == (
+        "unet-slides: failed, and tried again by a call that runs jobs: bad\n"
+    )

@@ -126,11 +126,12 @@ def test_a_broken_slide_is_a_row_and_the_others_go_on(finished_project):
         "two raw/two.ome.tif raw/two_label.tif",
         "broken raw/broken.svs ",
         "gone raw/none.svs ",
+        "evil raw/</script><script>alert(1)</script> ",
     )
     before = (finished_project.folder / "results/slides/one/segmentation.json").stat().st_mtime_ns
     done = finished_project.snakemake(check=False)
     assert done.returncode != 0
-    assert "2 slides done, 2 failed" in done.stdout
+    assert "2 slides done, 3 failed" in done.stdout
     failures = (finished_project.folder / "results" / "failures.tsv").read_text()
     assert "broken.svs" in failures
     results = finished_project.folder / "results"
@@ -141,8 +142,23 @@ def test_a_broken_slide_is_a_row_and_the_others_go_on(finished_project):
     after = finished_project.folder / "results" / "slides" / "one" / "segmentation.json"
     assert after.stat().st_mtime_ns == before, "the slide that was done is not done again"
     assert json.loads((after.parents[1] / "two" / "objects.json").read_bytes())["status"] == "done"
+    # What only looks leaves the failed ones to a call that runs, and says so.
+    for look in (["-n"], ["--report", "report.html"]):
+        looked = finished_project.snakemake(*look).stdout
+        assert "failed, and tried again by a call that runs jobs: broken" in looked
+        assert (results / "slides/broken/slide.json").exists()
+    page = (finished_project.folder / "report.html").read_text()
+    assert "alert(1)" in page and "<script>alert" not in page
     # Mended, the same command does what is missing and nothing else.
     source = finished_project.folder / "raw" / "two.ome.tif"
+    finished_project.write_table(
+        "slides",
+        "id image label",
+        "one raw/one.ome.tif raw/one_label.tif",
+        "two raw/two.ome.tif raw/two_label.tif",
+        "broken raw/broken.svs ",
+        "gone raw/none.svs ",
+    )
     (finished_project.folder / "raw" / "broken.svs").write_bytes(source.read_bytes())
     (finished_project.folder / "raw" / "none.svs").write_bytes(source.read_bytes())
     planned = finished_project.planned()

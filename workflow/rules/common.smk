@@ -31,8 +31,8 @@ PROJECT = own_folder(workflow.current_basedir)
 SCRIPTS = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from slideunet import code_digest, configuration, inputs, job_limits, local_gpus, longest_first
-from slideunet import settings, slide_failures, slide_identity, tables
+from slideunet import code_digest, command_line, configuration, inputs, job_limits, local_gpus
+from slideunet import longest_first, settings, slide_failures, slide_identity, tables
 from slideunet.errors import UserError
 
 
@@ -89,9 +89,14 @@ if GPUS and workflow.is_main_process and workflow.local_exec:
 # One of the calls of workflow/in_turn.py, which are counted from 0.
 STAGE = os.environ.get("UNET_SLIDES_STAGE")
 
-# Slides that failed in an earlier call are tried again in this one (of several stages: once).
-if workflow.is_main_process and not workflow.dryrun and STAGE in (None, "0"):
-    slide_failures.set_aside(RESULTS)
+# Slides that failed in an earlier call are tried again in this one (of several stages: once). A call
+# that runs no jobs must leave them to the one that perhaps runs right now.
+if workflow.is_main_process and STAGE in (None, "0"):
+    AGAIN = slide_failures.failed_manifests(RESULTS, SLIDES)
+    if AGAIN and (workflow.output_settings.dryrun or command_line.only_looks(sys.argv[1:])):
+        slide_failures.announce(AGAIN)
+    else:
+        slide_failures.set_aside(AGAIN)
 
 # Slides that were touched or moved are told from changed ones here, by their content; where the
 # stages run in turn by rule index, whose jobs make the same again.

@@ -31,7 +31,7 @@ rule archive:
     params:
         results=lambda wildcards, output: str(Path(output.archive).parent),
         slides=sorted(SLIDES),
-        refused=settings.in_order(REFUSED),
+        refused=settings.as_text(settings.in_order(REFUSED)),
         code=code_of("archive.py"),
     script:
         "../scripts/archive.py"
@@ -61,7 +61,7 @@ rule morning:
     params:
         results=lambda wildcards, output: str(Path(output.page).parent),
         # a function of output: what changes a result makes a new page all the same
-        configuration=lambda wildcards, output: config,
+        configuration=lambda wildcards, output: settings.as_text(config),
         page=page_digests(),
         code=code_of("morning.py"),
     script:

@@ -1,5 +1,7 @@
 """Gather a row for each slide, and a table of those that failed."""
 
+import json
+
 from slideunet.job import job
 from slideunet.slide_failures import write_tables
 
@@ -8,5 +10,5 @@ if __name__ == "__main__":
         write_tables(
             results=snakemake.params.results,
             slides=snakemake.params.slides,
-            refused=snakemake.params.refused,
+            refused=json.loads(snakemake.params.refused),
         )

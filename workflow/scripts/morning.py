@@ -1,5 +1,7 @@
 """Write the morning report."""
 
+import json
+
 from slideunet.job import job
 from slideunet.stages.morning import morning
 
@@ -9,5 +11,5 @@ if __name__ == "__main__":
             results=snakemake.params.results,
             models=list(snakemake.input.models),
             page=snakemake.output.page,
-            config=snakemake.params.configuration,
+            config=json.loads(snakemake.params.configuration),
         )

@@ -18,6 +18,17 @@ from slideunet.errors import UserError
 # What Snakemake takes for an entry of --config.
 ENTRY = re.compile(r"[A-Za-z_][\w-]*\w=")
 
+# Snakemake's ways (by their names in its parser) to do something else than to run jobs.
+ONLY_LOOK = (
+    *("dryrun", "touch", "lint", "report", "unlock", "archive", "containerize"),
+    *("dag", "rulegraph", "filegraph", "d3dag", "summary", "detailed_summary"),
+    *("list_rules", "list_target_rules", "list_changes", "list_input_changes"),
+    *("list_params_changes", "list_untracked", "list_conda_envs", "print_compilation"),
+    *("cleanup_metadata", "cleanup_shadow", "conda_cleanup_envs", "conda_create_envs_only"),
+    *("container_cleanup_images", "delete_all_output", "delete_temp_output"),
+    *("generate_unit_tests",),
+)
+
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """`configfile` and `config`, lists of str; all other arguments are left alone."""
@@ -45,6 +56,14 @@ def check(arguments: Sequence[str], project: Path | None = None) -> None:
     for entry in given.config:
         if not ENTRY.match(entry):
             raise UserError(f"--config {entry}: write {_instead(entry)}")
+
+
+def only_looks(arguments: Sequence[str]) -> bool:
+    """Whether such a call of Snakemake runs no jobs: a dry run, a report, a graph, --unlock ..."""
+    from snakemake.cli import get_argument_parser
+
+    given = vars(get_argument_parser().parse_known_args(list(arguments))[0])
+    return any(given.get(name) for name in ONLY_LOOK)
 
 
 def end_at_a_mistake(arguments: Sequence[str], project: Path) -> None:

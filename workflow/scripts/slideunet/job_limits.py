@@ -20,12 +20,16 @@ READ_BYTES_PER_S, COPY_BYTES_PER_S = 20e6, 10e6
 
 @functools.cache
 def pixels_of(manifest: str) -> int:
-    """Pixels of the slide of a manifest of rule index, 0 where it failed.
+    """Pixels of the slide of a manifest of rule index, 0 where it failed or is damaged.
 
     Raises FileNotFoundError before it is there: Snakemake asks again when the job is ready.
     """
-    facts = json.loads(Path(manifest).read_bytes()).get("facts", {})
-    return facts.get("height", 0) * facts.get("width", 0)
+    raw = Path(manifest).read_bytes()
+    try:
+        facts = json.loads(raw).get("facts", {})
+        return facts.get("height", 0) * facts.get("width", 0)
+    except (ValueError, AttributeError, TypeError):
+        return 0  # the job says what is wrong with it
 
 
 def minutes(pixels: int, px_per_s: float, at_least: int, attempt: int) -> int:

@@ -3,6 +3,7 @@
 Imported by the Snakefile side: no numpy, no torch.
 """
 
+import json
 import os
 
 from slideunet.config_messages import one_line
@@ -144,6 +145,14 @@ def in_order(value: object) -> object:
     if isinstance(value, list):
         return [in_order(item) for item in value]
     return value
+
+
+def as_text(value: object) -> str:
+    """The value as JSON without a "<", for parameters that quote what tables and folders hold.
+
+    Snakemake's report has the parameters of its jobs in a script of its page, and escapes nothing.
+    """
+    return json.dumps(value).replace("<", "\\u003c")
 
 
 def without(config: dict, section: str, keys: tuple[str, ...]) -> dict:

@@ -1,22 +1,33 @@
 """One bad slide never stops the night: what failed, what is tried again, how the run ends.
 
-Imported by the Snakefile side: json and csv of the standard library.
+Imported by the Snakefile side: nothing but the standard library.
 """
 
 import csv
 import io
-import json
 import logging
+import re
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from slideunet import held_out, timing
 from slideunet.cells import cell
 from slideunet.errors import UserError
+from slideunet.manifest import read_manifest
 
 log = logging.getLogger("unet-slides")
 
 # The manifests of a slide, in the order in which they are made.
 STAGES = ("slide", "segmentation", "objects", "overlay", "accuracy")
+
+# Clocks of machines that write to one file system may differ by so much.
+CLOCKS_S = 60
+
+# So many slides are named in a line.
+NAMED = 10
+# The id in the path of one of a slide's manifests.
+SLIDE_OF = re.compile(r".*/slides/([^/]+)/")
 
 # Facts of a slide's objects that get a column each: the share of each class of the configuration.
 FRACTION = "fraction_"
@@ -47,26 +58,44 @@ COLUMNS = {
 }
 
 
-def set_aside(results: str) -> list[str]:
-    """Put failed manifests of an earlier call out of the way, so that their slides are retried.
+def failed_manifests(results: str, slides: Iterable[str]) -> list[Path]:
+    """Manifests of slides that an earlier call left as failed, or that are not as written.
 
-    Only the slides in failures.tsv are looked at. Returns the manifests renamed to
-    `.NAME.failed.json`.
+    Looked at are the slides in failures.tsv, and those whose manifests are newer: a call that was
+    killed wrote no table.
     """
-    renamed = []
+    table = Path(results) / "failures.tsv"
     try:
-        slides = [row["slide"] for row in _table(str(Path(results) / "failures.tsv"))]
+        known, since = {row["slide"] for row in _table(str(table))}, table.stat().st_mtime
     except (FileNotFoundError, KeyError):
-        return renamed
-    for slide in slides:
+        known, since = set(), 0.0
+    found = []
+    for slide in sorted({*slides, *known}):
         folder = Path(results) / "slides" / slide
-        parts = folder.glob("parts/[0-9]*-of-*[0-9].json")
-        for path in [*(folder / f"{stage}.json" for stage in STAGES), *parts]:
-            content = _read(path)
-            if content is not None and content["status"] == "failed":
-                path.rename(path.with_name(f".{path.stem}.failed.json"))
-                renamed.append(str(path))
-    return renamed
+        parts = sorted(folder.glob("parts/[0-9]*-of-*[0-9].json"))
+        there = [
+            path for path in [*(folder / f"{s}.json" for s in STAGES), *parts] if path.exists()
+        ]
+        if slide in known or any(path.stat().st_mtime > since - CLOCKS_S for path in there):
+            found += [path for path in there if _read(path)["status"] == "failed"]
+    return found
+
+
+def set_aside(manifests: Iterable[Path]) -> None:
+    """Rename manifests to `.NAME.failed.json`, so that what they stand for is made again."""
+    for path in manifests:
+        path.rename(path.with_name(f".{path.stem}.failed.json"))
+
+
+def announce(manifests: Iterable[Path]) -> None:
+    """A line that names the slides which a call that runs jobs would try again."""
+    slides = list(dict.fromkeys(SLIDE_OF.search(path.as_posix())[1] for path in manifests))
+    more = f" and {len(slides) - NAMED} more" if len(slides) > NAMED else ""
+    print(
+        "unet-slides: failed, and tried again by a call that runs jobs: "
+        f"{', '.join(slides[:NAMED])}{more}",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
 
 
 def write_tables(results: str, slides: list[str], refused: list[dict]) -> tuple[int, int]:
@@ -183,10 +212,13 @@ def _fact(manifests: dict, stage: str, *path: object) -> object:
 
 
 def _read(path: Path) -> dict | None:
+    """A manifest; None where there is none. One that is damaged reads as failed."""
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
+        return read_manifest(path)
+    except UserError as error:
+        if not path.exists():
+            return None
+        return {"status": "failed", "failure": {"stage": path.stem, "reason": str(error)}}
 
 
 def _write(path: Path, columns: list[str], rows: list[dict]) -> None:

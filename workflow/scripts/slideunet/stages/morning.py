@@ -1,6 +1,5 @@
 """The morning report: where the night stands, on one page."""
 
-import json
 from datetime import datetime
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import yaml
 
 from slideunet import held_out, night, provenance, store
 from slideunet.embedded import ALL_BYTES, Picture, embed, share_bytes
+from slideunet.errors import UserError
+from slideunet.manifest import read_manifest
 from slideunet.morning_page import figure, render
 
 PROJECT = Path(__file__).parents[4]
@@ -149,6 +150,6 @@ def _about(manifest: Path) -> str:
 
 def _read(manifest: Path) -> dict:
     try:
-        return json.loads(manifest.read_bytes())
-    except (OSError, ValueError):
+        return read_manifest(manifest)
+    except UserError:
         return {}
