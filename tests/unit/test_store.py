@@ -100,6 +100,28 @@ def test_killed_before_each_step_then_called_again(tmp_path, monkeypatch):
         assert content_of(folder / "out") == content_of(calm / "out"), f"killed before step {step}"
 
 
+def test_all_that_is_published_has_been_flushed(tmp_path, monkeypatch):
+    """Files, and each folder down to them: one that is lost takes what is in it along."""
+    flushed = set()
+    fsync = os.fsync
+
+    def note(descriptor):
+        flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def deep(work):
+        inner = work.folder / "data" / "0" / "c"
+        inner.mkdir(parents=True)
+        (inner / "1").write_bytes(b"1")
+        return ["data"], {}
+
+    monkeypatch.setattr(os, "fsync", note)
+    make(tmp_path, build=deep)
+    out = tmp_path / "out"
+    missing = [path for path in [out, *out.rglob("*")] if path.stat().st_ino not in flushed]
+    assert [path.name for path in missing if path.name != "id.json"] == []
+
+
 def test_a_cut_off_publication_is_finished_without_building_again(tmp_path, monkeypatch):
     rename = os.rename
 

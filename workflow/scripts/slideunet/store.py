@@ -274,7 +274,9 @@ def _describe(folder: Path, name: str) -> list[dict]:
             os.fsync(file.fileno())
         relative = path.relative_to(folder).as_posix()
         entries.append({"path": relative, "size": path.stat().st_size, "sha256": digest})
-    for parent in {path.parent for path in paths}:
+    # Folders between, too: one that is lost takes what is in it along.
+    below = [path for path in root.rglob("*") if path.is_dir()]
+    for parent in [root.parent] if root.is_file() else [root, *below]:
         flush_folder(parent)
     return entries
 
