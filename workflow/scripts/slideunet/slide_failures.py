@@ -11,6 +11,7 @@ from pathlib import Path
 
 from slideunet import held_out, timing
 from slideunet.cells import cell
+from slideunet.durable import write_file
 from slideunet.errors import UserError
 
 log = logging.getLogger("unet-slides")
@@ -129,7 +130,7 @@ def judge(
         for row in rows
         if row["object_f1"]
     ]
-    Path(verdict).write_text("".join(f"{line}\n" for line in lines))
+    write_file(Path(verdict), "".join(f"{line}\n" for line in lines).encode())
 
 
 def _tested_on(row: dict, flattered: list[str]) -> str:
@@ -195,6 +196,4 @@ def _write(path: Path, columns: list[str], rows: list[dict]) -> None:
     writer.writerow({name: cell(name) for name in columns})
     for row in rows:
         writer.writerow({name: cell(value) for name, value in row.items()})
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text.getvalue(), encoding="utf-8")
-    aside.replace(path)
+    write_file(path, text.getvalue().encode())
