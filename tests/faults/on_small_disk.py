@@ -3,12 +3,12 @@
     unshare --map-root-user --mount python on_small_disk.py ARCHIVE FOLDER SHARES STAGE...
 
 For each stage and each share of what it needs, of bytes and of files: a tmpfs that has only that
-much, then one that has enough. One line of JSON for each case.
+much, then one that has enough. The job's log lies there too, as it does by default (results/logs).
+One line of JSON for each case.
 """
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import traceback
@@ -73,16 +73,16 @@ def needs(archive: Archive, stage: str, folder: Path) -> tuple[int, int]:
 
 def one(archive: Archive, stage: str, folder: Path, options: str) -> dict:
     """One case: what happened on the small disk, and once there was room."""
-    shutil.rmtree(folder / "logs", ignore_errors=True)
-    log = folder / "logs" / "job.log"
+    console = folder / "console.log"
+    console.unlink(missing_ok=True)
     disk = SmallDisk(folder, options)
     with disk as path:
         out = folder_of(stage, path)
         function, keywords = archive.call(stage, out)
-        console = folder / "console.log"
+        log = path / "logs" / "job.log"
         guard = unguarded if UNGUARDED in os.environ else under_job
         status = warm.call(guard, function, keywords, str(log), log=console)
-        text = log.read_text()
+        text = console.read_text() + (log.read_text() if log.exists() else "")
         lines = [line for line in text.splitlines() if line.startswith("unet-slides: ")]
         left = Path(keywords["manifest"]).exists()
         disk.enlarge()
@@ -107,7 +107,9 @@ def main(archive: Archive, folder: Path, shares: list[float], stages: list[str])
         size, files = needs(archive, stage, folder)
         page = os.sysconf("SC_PAGE_SIZE")
         limits = {f"size={max(page, int(share * size) // page * page)}" for share in shares}
-        limits |= {f"size=256m,nr_inodes={3 + int(share * files)}" for share in shares}
+        # the disk's own folder, the stage's, the log's and the log; 3: no room for the log itself
+        limits |= {f"size=256m,nr_inodes={5 + int(share * files)}" for share in shares}
+        limits |= {"size=256m,nr_inodes=3"}
         for options in sorted(limits):
             print(json.dumps(one(archive, stage, folder, options)), flush=True)
 

@@ -13,7 +13,7 @@ from slideunet import checkpoints, durable
 
 # Run in a mount namespace of its own: a small tmpfs over the folder `disk`.
 CHILD = """\
-import sys
+import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from slideunet.job import job
@@ -21,17 +21,19 @@ from slideunet import store
 
 folder = Path("disk")
 blocks = int(sys.argv[2])
+# Where the log lies there too: what is half written stays, so that no byte is free for the log.
+write = Path.write_bytes if "LOG" in os.environ else store.write_file
 
 def build(work):
     for number in range(blocks):
-        store.write_file(work.folder / f"{number}.bin", bytes([number]) * 2**18)
+        write(work.folder / f"{number}.bin", bytes([number]) * 2**18)
     return [f"{number}.bin" for number in range(blocks)], {"blocks": blocks}
 
 if len(sys.argv) > 3:  # of a file, bytes
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 
-with job(log_file="log.txt"):
+with job(log_file=os.environ.get("LOG", "log.txt")):
     store.make(folder / "a.json", build, kind="a", settings={}, code={}, inputs={})
 """
 
@@ -89,6 +91,36 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_whole(
     assert listing.split() == ["0.bin", "1.bin", "a.json"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "where", "free"),
+    [
+        ("size=1m", "disk/.a.work-", "free there: 0 MB"),
+        ("size=64m,nr_inodes=6", "disk/.a.work-", " 0 files"),
+        ("size=64m,nr_inodes=3", "disk/.a.work-", " 0 files"),
+        ("size=64m,nr_inodes=2", "disk/logs/log.txt", " 0 files"),
+        ("size=64m,nr_inodes=1", "disk/logs", " 0 files"),
+    ],
+)
+def test_a_log_on_the_full_disk_does_not_swallow_the_line(
+    namespaces, project, tmp_path, limit, where, free
+):
+    done = on_small_disk(
+        tmp_path, project, limit,
+        [
+            "export LOG=disk/logs/log.txt",
+            "{child} 8; echo status $?; cat disk/logs/log.txt",
+            "test -e disk/a.json && echo whole",
+            "mount -o remount,size=64m,nr_inodes=99 disk",
+            "{child} 2 && echo then status $?",
+        ],
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert "status 1\n" in done.stdout and "then status 0\n" in done.stdout, said
+    assert "whole" not in done.stdout and "Traceback" not in said
+    (line,) = [line for line in said.splitlines() if line.startswith("unet-slides: ")]
+    assert line.startswith(f"unet-slides: {where}") and free in line
+
+
 def test_a_limit_on_file_size_is_one_line_and_leaves_nothing_whole(project, tmp_path):
     """Needs no mount: where namespaces are not allowed this is the disk that is too small."""
     (tmp_path / "disk").mkdir()
@@ -107,6 +139,60 @@ def test_a_limit_on_file_size_is_one_line_and_leaves_nothing_whole(project, tmp_
     assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == [
         "0.bin", "1.bin", "a.json",
     ]  # fmt: skip
+
+
+TABLES = """\
+import errno, os, resource, sys
+from slideunet.job import job
+from slideunet.slide_failures import judge, write_tables
+
+write_tables("calm", [], [])
+with open("evaluation.tsv", "w") as file:
+    file.write("model\\n")
+
+def fail(descriptor):
+    raise OSError(errno.EIO, "Input/output error")
+
+if sys.argv[2] == "EIO":
+    from slideunet import durable
+    os.fsync, durable.WAITS_S = fail, ()
+else:  # a file may have two bytes
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, 2))
+with job(log_file="/dev/stderr"):
+    if sys.argv[1] == "tables":
+        write_tables("results", [], [])
+    else:
+        judge(archive="calm/archive.tsv", failures="calm/failures.tsv",
+              evaluation="evaluation.tsv", verdict="results/verdict.txt", flattered=[])
+"""
+
+
+@pytest.mark.parametrize(("failure", "told"), [("limit", "ulimit -f"), ("EIO", "system fails")])
+@pytest.mark.parametrize(("what", "name"), [("tables", "archive.tsv"), ("verdict", "verdict.txt")])
+def test_tables_that_can_not_be_written_are_named(project, tmp_path, what, name, failure, told):
+    """No manifest is made with them, so nothing else says where it was."""
+    for folder in ("calm", "results"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "results" / name).write_text("of an earlier call")
+    done = subprocess.run(
+        [sys.executable, "-c", TABLES, what, failure], cwd=tmp_path, check=False,
+        capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(project / "workflow" / "scripts")},
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"unet-slides: results/{name}: ") and told in line
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [name]
+    assert (tmp_path / "results" / name).read_text() == "of an earlier call"
+
+
+def test_an_error_with_words_of_its_own_keeps_them(tmp_path):
+    """A file name would hide them: OSError shows either."""
+    with (
+        pytest.raises(OSError, match="cannot write mode F"),
+        durable.written_aside(tmp_path / "a"),
+    ):
+        raise OSError("cannot write mode F as JPEG")
 
 
 @pytest.mark.parametrize(

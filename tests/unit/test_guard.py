@@ -126,6 +126,27 @@ def test_the_machines_failures_are_no_verdict_on_the_slide(slide, child_that, co
         run(slide)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_to_all_processes_is_no_end_of_the_child(slide, child_that, signum):
+    """A preempted job's processes are all told to leave; the job itself says what comes of it."""
+    child_that(f"os.kill(os.getpid(), signal.{signum.name})\nreturn {{'on': 1}}")
+    assert run(slide) == {"on": 1}
+
+
+def test_nor_is_one_that_comes_before_its_first_line(slide, child_that, monkeypatch):
+    child_that("return {'on': 1}")
+    start = subprocess.Popen
+
+    def hit(*arguments, **keywords):
+        child = start(*arguments, **keywords)
+        child.send_signal(signal.SIGTERM)
+        return child
+
+    monkeypatch.setattr(subprocess, "Popen", hit)
+    assert run(slide) == {"on": 1}
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()), "the job itself hears them"
+
+
 def test_the_child_dies_with_its_parent(slide, child_that, tmp_path):
     child_that(f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)")
     program = (

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -151,3 +152,18 @@ def test_a_signal_to_all_processes_is_no_bad_tile(slide):
             child.send_signal(signum)
         assert reader.read(0, 0, 0, 8, 8).shape == (3, 8, 8)
         assert child.poll() is None
+
+
+def test_nor_is_one_that_comes_before_its_first_line(slide, monkeypatch):
+    start = subprocess.Popen
+
+    def hit(*arguments, **keywords):
+        child = start(*arguments, **keywords)
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            child.send_signal(signum)
+        return child
+
+    monkeypatch.setattr(subprocess, "Popen", hit)
+    with RemoteReader(slide) as reader:
+        assert reader.read(0, 0, 0, 8, 8).shape == (3, 8, 8)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()), "the job itself hears them"

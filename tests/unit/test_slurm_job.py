@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,45 @@ def test_outside_a_submitted_job_the_shell_around_it_lives(tmp_path, slurm_comma
     process.terminate()
     assert process.wait(30) == 1
     assert not (tmp_path / "asked").exists()
+
+
+INDEX = """
+import sys
+from slideunet.job import job
+from slideunet.stages.index import index
+limits = {"mem_mb": 900, "seconds": 60}
+with job(log_file=sys.argv[1]):
+    folder = sys.argv[1].removesuffix("log")
+    index(slide=folder + "a.tif", tissue=[], manifest=folder + "out/slide.json",
+          settings={"index": limits}, code={})
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_job_that_indexes_leaves_at_once_when_all_its_processes_are_told(
+    tmp_path, slurm_commands, signum
+):
+    (Path(slurm_commands.partition(":")[0]) / "squeue").write_text("#!/bin/sh\necho 1:00:00\n")
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nif 'slideunet.guard' in sys.orig_argv:\n"
+        f"    open({str(tmp_path / 'begun')!r}, 'w').close()\n    time.sleep(60)\n"
+    )
+    process = run_job(
+        tmp_path, INDEX, PATH=slurm_commands, UNET_SLIDES_SLURM_JOB="42",
+        PYTHONPATH=f"{SCRIPTS}:{tmp_path}",
+    )  # fmt: skip
+    for _ in range(600):
+        if (tmp_path / "begun").exists():
+            break
+        time.sleep(0.05)
+    os.killpg(process.pid, signum)
+    asked = time.monotonic()
+    assert process.wait(30) == -signal.SIGKILL, (tmp_path / "log").read_text()
+    assert time.monotonic() - asked < 5
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert (tmp_path / "asked").exists() == (signum == signal.SIGUSR1)
+    assert not (tmp_path / "out" / "slide.json").exists()
 
 
 def _when_started(tmp_path, process):

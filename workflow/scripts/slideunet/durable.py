@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 def written_aside(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, flushed to the disk and renamed to `path` at the end.
 
-    An error in between (a full disk: OSError) leaves nothing behind.
+    An error in between (a full disk: OSError) leaves nothing behind, and names `path`.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -28,9 +28,19 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
+        flush_folder(path.parent)
+    except OSError as error:
+        name_place(error, path)
+        raise
     finally:
         aside.unlink(missing_ok=True)
-    flush_folder(path.parent)
+
+
+def name_place(error: OSError, path: str | os.PathLike) -> None:
+    """Note the path in an error: a write says what went wrong (no space, no quota), not where."""
+    # one without a number has a message of its own, which a file name would hide
+    if error.errno is not None and not error.filename:
+        error.filename = os.fspath(path)
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -12,9 +12,11 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from slideunet.errors import SlideError, UserError
+from slideunet.unheard import unheard
 
 # Reading a slide once for its checksum is allowed at this rate on top of the limit of time.
 READ_BYTES_PER_SECOND = 20e6
@@ -37,13 +39,16 @@ def index_slide_guarded(
     *,
     mem_mb: int,
     seconds: float,
+    stop: Callable[[], None] = lambda: None,
 ) -> dict:
     """`slides.index_slide` in a child process; the same arguments, facts and files.
 
     `mem_mb`: memory of the child, `seconds`: its CPU and its wall time, plus the time to read the
-    file once at 20 MB/s. Raises SlideError for a slide that can't be used, that breaks a decoder,
-    or that needs more than the limits; UserError for bad outlines; MemoryError if the machine (not
-    the limit) ended the child; OSError for the machine's own failures.
+    file once at 20 MB/s. `stop` is called each second: what it raises ends the child too; signals
+    that tell a job to leave are not heard by the child. Raises SlideError for a slide that can't be
+    used, that breaks a decoder, or that needs more than the limits; UserError for bad outlines;
+    MemoryError if the machine (not the limit) ended the child; OSError for the machine's own
+    failures.
     """
     path = os.fspath(path)
     seconds = seconds + (
@@ -61,13 +66,14 @@ def index_slide_guarded(
     read_end, write_end = os.pipe()
     command = [sys.executable, "-P", "-m", "slideunet.guard", str(write_end)]
     try:
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=2, pass_fds=[write_end], env=_environment()
-        )
+        with unheard():
+            child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=2, pass_fds=[write_end], env=_environment()
+            )
     finally:
         os.close(write_end)
     try:
-        answer = _converse(child, read_end, request, seconds)
+        answer = _converse(child, read_end, request, seconds, stop)
     except subprocess.TimeoutExpired as error:
         raise SlideError(
             f"{path}: not indexed within {seconds:.0f} s (limit: index.seconds)"
@@ -78,7 +84,9 @@ def index_slide_guarded(
     return _verdict(path, child.returncode, answer, mem_mb)
 
 
-def _converse(child: subprocess.Popen, read_end: int, request: dict, seconds: float) -> bytes:
+def _converse(
+    child: subprocess.Popen, read_end: int, request: dict, seconds: float, stop: Callable
+) -> bytes:
     """Hand the request over, wait for the end, return what the child wrote."""
     with os.fdopen(read_end, "rb") as answer:
         # A child that dies at once leaves a broken pipe: its end says why.
@@ -88,15 +96,16 @@ def _converse(child: subprocess.Popen, read_end: int, request: dict, seconds: fl
         except BrokenPipeError:
             pass
         os.set_blocking(answer.fileno(), False)
-        return _collect(child, answer, seconds)
+        return _collect(child, answer, seconds, stop)
 
 
-def _collect(child: subprocess.Popen, answer, seconds: float) -> bytes:
+def _collect(child: subprocess.Popen, answer, seconds: float, stop: Callable) -> bytes:
     import select
     import time
 
     end, parts = time.monotonic() + seconds, []
     while True:
+        stop()
         left = end - time.monotonic()
         if left <= 0:
             raise subprocess.TimeoutExpired(child.args, seconds)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from slideunet import slurm_job
 from slideunet.errors import UserError
+from slideunet.job_log import redirect
 from slideunet.store import Superseded
 
 log = logging.getLogger("unet-slides")
@@ -54,22 +55,16 @@ def stop_if_asked() -> None:
 def job(log_file: str, threads: int = 1) -> Iterator[None]:
     """Run the body with its output in the log; end a user's mistake with one line and status 1.
 
-    Descriptors 1 and 2 are redirected, so that child processes and tracebacks land there too. What
-    has been imported is no garbage: no collection looks at it again, nor the one at the end of the
-    process (measured: 0.4 CPU-s where torch is among it).
+    Descriptors 1 and 2 are redirected, so that child processes and tracebacks land there too; where
+    the log has no room, lines come out among Snakemake's own. What has been imported is no garbage:
+    no collection looks at it again, nor the one at the end of the process (measured: 0.4 CPU-s
+    where torch is among it).
     """
     gc.set_threshold(*_THRESHOLD)
     gc.freeze()
-    _redirect(log_file)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    _limit_threads(threads)
-    random.seed(0)
-    signal.signal(signal.SIGTERM, _request_stop)
-    signal.signal(signal.SIGUSR1, _request_stop)
-    slurm_job.watch_time_limit()
     try:
+        redirect(log_file)
+        _prepare(threads)
         yield
         if _stop == signal.SIGTERM:
             # Done in the very moment in which the job was cancelled: the Snakemake around it must
@@ -102,14 +97,15 @@ def _leave(line: str) -> None:
     sys.exit(1)
 
 
-def _redirect(log_file: str) -> None:
-    Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
+def _prepare(threads: int) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    _limit_threads(threads)
+    random.seed(0)
+    signal.signal(signal.SIGTERM, _request_stop)
+    signal.signal(signal.SIGUSR1, _request_stop)
+    slurm_job.watch_time_limit()
 
 
 def _limit_threads(threads: int) -> None:

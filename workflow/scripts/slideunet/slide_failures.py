@@ -13,6 +13,7 @@ from pathlib import Path
 
 from slideunet import held_out, timing
 from slideunet.cells import cell
+from slideunet.durable import write_file
 from slideunet.errors import UserError
 from slideunet.manifest import read_manifest
 
@@ -158,7 +159,7 @@ def judge(
         for row in rows
         if row["object_f1"]
     ]
-    Path(verdict).write_text("".join(f"{line}\n" for line in lines))
+    write_file(Path(verdict), "".join(f"{line}\n" for line in lines).encode())
 
 
 def _tested_on(row: dict, flattered: list[str]) -> str:
@@ -227,6 +228,4 @@ def _write(path: Path, columns: list[str], rows: list[dict]) -> None:
     writer.writerow({name: cell(name) for name in columns})
     for row in rows:
         writer.writerow({name: cell(value) for name, value in row.items()})
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text.getvalue(), encoding="utf-8")
-    aside.replace(path)
+    write_file(path, text.getvalue().encode())

@@ -24,7 +24,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from slideunet.durable import flush_folder, write_file
+from slideunet.durable import flush_folder, name_place, write_file
 from slideunet.errors import SlideError, UserError
 from slideunet.folder_lock import locked
 from slideunet.manifest import (
@@ -221,8 +221,7 @@ def make(
                 log.error("%s", note)
         except OSError as error:
             work.check_owner()  # is its folder gone, then another job took over
-            # a write says what went wrong (no space, no quota), not where
-            error.filename = error.filename or str(work.folder)
+            name_place(error, work.folder)
             raise
     return work.publish({**content, "status": "failed", "failure": failure}, [])
 

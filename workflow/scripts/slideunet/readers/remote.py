@@ -22,6 +22,7 @@ import numpy as np
 
 from slideunet.errors import SlideError
 from slideunet.readers.base import BadTileError, Level, SlideReader
+from slideunet.unheard import unheard
 
 PIPE_BYTES = 1 << 20
 _HEAD = struct.Struct("<II")  # bytes of JSON, bytes of pixels
@@ -118,13 +119,14 @@ class _Child:
         _widen(write_end)
         self._answers = os.fdopen(answers, "rb")
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "slideunet.readers.remote", str(write_end)],
-                stdin=subprocess.PIPE,
-                stdout=2,
-                pass_fds=[write_end],
-                env={**os.environ, **one, "PYTHONPATH": os.pathsep.join(paths)},
-            )
+            with unheard():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "slideunet.readers.remote", str(write_end)],
+                    stdin=subprocess.PIPE,
+                    stdout=2,
+                    pass_fds=[write_end],
+                    env={**os.environ, **one, "PYTHONPATH": os.pathsep.join(paths)},
+                )
         finally:
             os.close(write_end)
         self.facts, _ = self.ask({"path": path, **limits})
@@ -188,10 +190,6 @@ def main() -> None:
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # A job that is told to leave is told by signals to all its processes: this one ends with it,
-    # and must not look like a decoder that crashed.
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(signum, signal.SIG_IGN)
     reader = None
 
     def first() -> dict:

@@ -40,6 +40,7 @@ def index(
             tissue or None,
             mem_mb=settings["index"]["mem_mb"],
             seconds=settings["index"]["seconds"],
+            stop=stop_if_asked,
         )
         write_source(work.folder, os.fspath(slide), facts.pop("mtime_ns"), identity, seen)
         work.unlisted.append(NAME)
