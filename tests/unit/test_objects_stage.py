@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import anndata
@@ -21,6 +22,7 @@ from slideunet.errors import UserError
 from slideunet.manifest import sealed
 from slideunet.slide_file import load_slide
 from slideunet.slide_overview import TissueArray, load_tissue
+from slideunet.stages import objects as objects_stage
 from slideunet.stages.compare import compare
 from slideunet.stages.index import index
 from slideunet.stages.objects import objects
@@ -37,11 +39,13 @@ OPTIONS = {
 OVERLAY = {"outline_rgb": [255, 220, 0], "fields": 3, "field_um": 20, "field_px": 64}
 
 
-def write_slide(path: Path, pixels: np.ndarray, mpp_um: float | None = MPP_UM) -> None:
+def write_slide(path: Path, pixels: np.ndarray, mpp_um=MPP_UM, compression=None) -> None:
     """A tiled TIFF of (Y, X) grey or (Y, X, 3) colour."""
     size = {} if mpp_um is None else {"PhysicalSizeX": mpp_um, "PhysicalSizeY": mpp_um}
     axes = "YX" if pixels.ndim == 2 else "YXS"
-    tifffile.imwrite(path, pixels, tile=(64, 64), metadata={"axes": axes, **size})
+    tifffile.imwrite(
+        path, pixels, tile=(64, 64), metadata={"axes": axes, **size}, compression=compression
+    )
 
 
 def stained(classes: np.ndarray) -> np.ndarray:
@@ -53,14 +57,16 @@ def stained(classes: np.ndarray) -> np.ndarray:
     return rgb - noise
 
 
-def prepare(folder: Path, classes: np.ndarray, pixels=None, mpp_um=MPP_UM, tissue=()) -> Path:
+def prepare(
+    folder: Path, classes: np.ndarray, pixels=None, mpp_um=MPP_UM, tissue=(), compression=None
+) -> Path:
     """slide.json and segmentation.json, as stages index and segment leave them.
 
     `tissue`: x0, y0, x1, y1 of the user's own outline.
     """
     folder.mkdir(exist_ok=True)
     pixels = (1000 * (classes > 0) + 100).astype(np.uint16) if pixels is None else pixels
-    write_slide(folder / "slide.ome.tif", pixels, mpp_um)
+    write_slide(folder / "slide.ome.tif", pixels, mpp_um, compression)
     settings = {
         "index": {"tissue": "all" if pixels.ndim == 2 else "auto", "thumbnail_px": 95,
                   "mem_mb": 2000, "seconds": 100},
@@ -85,7 +91,8 @@ def prepare(folder: Path, classes: np.ndarray, pixels=None, mpp_um=MPP_UM, tissu
         inside = np.where(classes == 1, 200, np.where(classes == 255, 0, 30)).astype(np.uint8)
         group["0"][...] = np.stack([np.where(classes == 255, 0, 255 - inside), inside])
         group["labels/classes/0"][...] = classes
-        return [path.name], {"pixel_um": pixel_um}
+        masked_px = int((classes == 255).sum())
+        return [path.name], {"pixel_um": pixel_um, "masked_px": masked_px}
 
     manifest = folder / "segmentation.json"
     store.make(manifest, build, kind="segment", settings={}, code={}, inputs={})
@@ -314,6 +321,48 @@ def test_a_failed_slide_is_passed_on(tmp_path):
     assert run(folder)["failure"] == failure
     assert draw(folder)["failure"] == failure
     assert list((folder / "pictures").iterdir()) == []
+
+
+def test_another_slide_in_the_place_of_what_was_segmented_is_not_measured(tmp_path):
+    """A valid slide of the same size and other grey values."""
+    folder = prepare(tmp_path, blobs(3, (HEIGHT, WIDTH)))
+    assert run(folder)["status"] == draw(folder)["status"] == "done"
+    slide = folder / "slide.ome.tif"
+    write_slide(slide, np.full((HEIGHT, WIDTH), 777, np.uint16))
+    for content in (draw(folder), run(folder, "again")):
+        assert content["status"] == "failed"
+        assert content["failure"]["reason"].startswith(f"{slide}: the slide has changed")
+
+
+def test_a_slide_that_changes_while_objects_are_found_is_not_measured(tmp_path, monkeypatch):
+    folder = prepare(tmp_path, blobs(3, (HEIGHT, WIDTH)))
+    label = objects_stage._label
+
+    def changing(*given):
+        write_slide(folder / "slide.ome.tif", np.full((HEIGHT, WIDTH), 777, np.uint16))
+        return label(*given)
+
+    monkeypatch.setattr(objects_stage, "_label", changing)
+    assert "the slide has changed" in run(folder)["failure"]["reason"]
+
+
+def test_a_tile_that_was_segmented_and_is_lost_fails_the_slide(tmp_path, caplog):
+    """Same size and time, so that only decoding finds it: a disk that rots."""
+    folder = prepare(tmp_path, blobs(3, (HEIGHT, WIDTH)), compression="zlib")
+    assert run(folder)["status"] == draw(folder)["status"] == "done"
+    slide = folder / "slide.ome.tif"
+    with tifffile.TiffFile(slide) as file:
+        offset, size = file.pages[0].dataoffsets[4], file.pages[0].databytecounts[4]
+    time_ns = slide.stat().st_mtime_ns
+    with open(slide, "r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * size)
+    os.utime(slide, ns=(time_ns, time_ns))
+    for content in (run(folder), draw(folder, fields=9)):
+        assert content["failure"]["reason"] == (
+            f"{slide}: pixels that were segmented do not decode any more; the log tells where"
+        )
+    assert "the 64 x 64 px at y=64 x=64" in caplog.text
 
 
 def test_a_probability_map_that_is_no_number_fails_the_slide(tmp_path):

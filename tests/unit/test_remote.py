@@ -94,7 +94,13 @@ def child_that(tmp_path, monkeypatch):
     "code,reason",
     [
         ("os.kill(os.getpid(), signal.SIGSEGV)", "crashes .SIGSEGV"),
-        ("time.sleep(60)", "no answer within"),
+        ("time.sleep(60)", "no answer within the limit of time"),
+        # What the alarm does not reach: threads beside each other are so much faster than it.
+        (
+            "signal.alarm(0)\n        end = time.monotonic() + 20\n"
+            "        while time.monotonic() < end: pass",
+            "no answer within the limit of CPU time",
+        ),
         ("import numpy; numpy.ones(2 << 30, 'u1')", "more memory"),
     ],
 )
@@ -113,6 +119,55 @@ def test_a_child_that_breaks_is_a_bad_tile_and_is_replaced(slide, child_that, co
         assert reader.bad_windows_here() == {(0, 110, 5, 20, 30)}
         assert reader.bad_windows_here() == set(), "told once: the next shard is another one"
         np.testing.assert_array_equal(reader.read(0, 0, 0, 50, 60), expected)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.kill(os.getpid(), signal.SIGBUS)",  # a page of a mapped file that did not come
+        "time.sleep(60)",
+        "import numpy; numpy.ones(2 << 30, 'u1')",
+    ],
+)
+@pytest.mark.parametrize("mask", [False, True])
+def test_a_child_that_breaks_once_costs_nothing(slide, tmp_path, child_that, code, mask):
+    """Else what is read would hang on chance: the same window comes whole the next time."""
+    with open_slide(slide) as reader:
+        expected = reader.read(0, 110, 5, 20, 30)
+    child_that(
+        f"if not os.path.exists({str(tmp_path / 'broke')!r}):\n"
+        f"            os.mknod({str(tmp_path / 'broke')!r})\n            {code}"
+    )
+    with RemoteReader(slide, seconds=1) as reader:
+        reader.mask_bad_tiles = mask
+        np.testing.assert_array_equal(reader.read(0, 110, 5, 20, 30), expected)
+        assert (tmp_path / "broke").exists()
+        assert reader.bad_windows_here() == set()
+
+
+def test_a_child_that_breaks_once_as_it_opens_is_replaced(slide, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, signal\nbroke = {str(tmp_path / 'broke')!r}\n"
+        "if not os.path.exists(broke):\n"
+        "    os.mknod(broke)\n    os.kill(os.getpid(), signal.SIGBUS)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with RemoteReader(slide) as reader:
+        assert (tmp_path / "broke").exists()
+        assert reader.read(0, 0, 0, 8, 8).shape == (3, 8, 8)
+
+
+def test_a_child_that_cannot_be_replaced_is_told_and_tried_again(slide, child_that):
+    """The slide is away for a while: no thread that comes later meets a child that is gone."""
+    child_that("os.kill(os.getpid(), signal.SIGBUS)")
+    away = slide.with_name("away")
+    with RemoteReader(slide) as reader:
+        slide.rename(away)
+        for _ in range(2):
+            with pytest.raises((SlideError, OSError), match=r"a\.svs"):
+                reader.read(0, 110, 5, 20, 30)
+        away.rename(slide)
+        assert reader.read(0, 0, 0, 8, 8).shape == (3, 8, 8)
 
 
 def test_the_children_end_with_the_reader(slide):

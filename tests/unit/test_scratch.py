@@ -94,6 +94,14 @@ def test_errors_name_the_slide_not_its_copy(node, slide):
     assert str(error.value) == f"{slide}: tile 3 does not decode"
 
 
+def test_notes_for_the_log_come_along_and_name_the_slide(node, slide):
+    with pytest.raises(SlideError) as caught, staged(slide, str(node)) as path:
+        error = SlideError("a tile does not decode")
+        error.add_note(f"{path}: tile 3")
+        raise error
+    assert caught.value.__notes__ == [f"{slide}: tile 3"]
+
+
 def test_without_room_the_slide_is_read_in_place(node, slide, monkeypatch, caplog):
     usage = shutil.disk_usage(node)._replace(free=scratch.SPARE_BYTES + 999)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

@@ -203,6 +203,23 @@ def test_a_tile_that_crashes_its_decoder_is_a_bad_tile(tmp_path, archive, monkey
     assert content["status"] == "done" and content["facts"]["masked_px"] > 0
 
 
+def test_a_slide_is_read_with_the_memory_that_it_was_indexed_with(tmp_path, archive, monkeypatch):
+    given = []
+    real = slide_source.RemoteReader
+    monkeypatch.setattr(
+        slide_source,
+        "RemoteReader",
+        lambda *a, **limits: given.append(limits) or real(*a, **limits),
+    )
+    expected = run(tmp_path / "a", archive)
+    manifest = str(tmp_path / "slide.json")
+    more = {**INDEX, "index": {**INDEX["index"], "mem_mb": 3000}}
+    index(slide=str(archive["file"]), tissue=[], manifest=manifest, settings=more, code={})
+    content = run(tmp_path / "b", {**archive, "slide": manifest})
+    assert [limits["mem_mb"] for limits in given] == [2000, 3000]
+    assert content["facts"] == expected["facts"] and content["settings"] == expected["settings"]
+
+
 def test_windows_in_bands_are_the_same(archive, monkeypatch):
     with slide_source.open_source(str(archive["file"]), (MPP_UM,) * 2, 1.0, False) as source:
         whole = source.read(3, 5, 60, 90)

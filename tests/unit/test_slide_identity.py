@@ -38,8 +38,9 @@ def index(slide, path):
         work.unlisted.append("source.json")
         return [], facts
 
-    store.make(f"results/slides/{slide}/slide.json", build, kind="index", settings={}, code={},
-               inputs={})  # fmt: skip
+    settings = {"index": {"mem_mb": 2000}}
+    store.make(f"results/slides/{slide}/slide.json", build, kind="index", settings=settings,
+               code={}, inputs={})  # fmt: skip
 
 
 def test_nothing_is_read_where_nothing_was_touched(slides, capsys):

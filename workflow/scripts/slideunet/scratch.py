@@ -53,7 +53,10 @@ def staged(path: str, scratch: str, stop: Callable[[], None] = lambda: None) -> 
         try:
             yield copy
         except SlideError as error:
-            raise SlideError(str(error).replace(copy, path)) from error
+            told = SlideError(str(error).replace(copy, path))
+            for note in getattr(error, "__notes__", ()):  # what the log tells beside it
+                told.add_note(note.replace(copy, path))
+            raise told from error
 
 
 def _folder(scratch: str) -> Path:

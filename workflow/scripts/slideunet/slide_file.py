@@ -5,10 +5,12 @@ again, leaves the same manifest behind, and nothing that rests on it is made ane
 """
 
 import json
+import os
 from pathlib import Path
 
 from slideunet import store
-from slideunet.errors import UserError
+from slideunet.errors import SlideError, UserError
+from slideunet.readers.files import slide_files
 
 NAME = "source.json"
 # What indexing leaves beside its manifest.
@@ -26,12 +28,14 @@ def write_source(folder: Path, path: str, mtime_ns: int, identity: dict | None, 
 
 
 def load_slide(manifest: str | Path) -> dict:
-    """Facts of a slide's manifest, with `path` and `mtime_ns` of its file.
+    """Facts of a slide's manifest, with `path` and `mtime_ns` of its file, and `index_mb`.
 
     `path` is what is to be read: the copy beside the manifest where there is one (index.copy).
-    Raises UserError as store.load does, and where NAME is not there.
+    `index_mb` is the memory that it was indexed with, MB (index.mem_mb). Raises UserError as
+    store.load does, and where NAME is not there.
     """
-    facts = store.load(manifest)["facts"]
+    content = store.load(manifest)
+    facts = {**content["facts"], "index_mb": content["settings"]["index"]["mem_mb"]}
     path = store.beside(manifest, NAME)
     try:
         found = {**facts, **json.loads(path.read_bytes())}
@@ -42,3 +46,21 @@ def load_slide(manifest: str | Path) -> dict:
     if facts.get("copy"):
         found["path"] = str(store.beside(manifest, facts["copy"]))
     return found
+
+
+def check_unchanged(facts: dict) -> None:
+    """Raise SlideError unless the slide's files have the size and time they were indexed with.
+
+    facts : of `load_slide`. To be called before any pixel is read: what was found in a slide does
+    not fit the pixels of another.
+    """
+    path = facts["path"]
+    if facts.get("copy"):  # its files were checked with their manifest
+        return
+    try:
+        found = [os.stat(file) for file in slide_files(path)]
+    except FileNotFoundError as error:
+        raise SlideError(f"{error.filename}: the slide is gone since it was indexed") from None
+    size, latest = sum(s.st_size for s in found), max(s.st_mtime_ns for s in found)
+    if (size, latest, len(found)) != (facts["size_bytes"], facts["mtime_ns"], facts["files"]):
+        raise SlideError(f"{path}: the slide has changed since it was indexed: index it again")

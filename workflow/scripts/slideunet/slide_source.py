@@ -15,8 +15,8 @@ from slideunet.readers.base import Level
 from slideunet.readers.remote import RemoteReader
 from slideunet.resample import SlideView, fit_level, scale_for, view_at
 
-# Limits of a child: memory as in indexing (index.mem_mb), so that what was indexed is read; wall
-# time of a band of pixels, far beyond what decoding takes, for a file system that hangs.
+# Limits of a child: memory, the least (`limits_of`); CPU and wall time of a band of pixels, far
+# beyond what decoding takes, for a file that never ends and a file system that hangs.
 CHILD_MB, CHILD_S = 2000, 600
 # A window comes from the child in bands of so many bytes, so that little is held twice.
 BAND_BYTES = 16 << 20
@@ -47,6 +47,11 @@ class SlideSource:
             band[...] = self._view.read(y + top, x, band.shape[1], width)
         return out
 
+    @property
+    def bad_reason(self) -> str:
+        """What a decoder said of one of the tiles that did not decode; for the log."""
+        return self._view.reader.first_bad_reason
+
     def unreadable(self) -> list[Window]:
         """Windows, in the view's pixels, that a tile which did not decode touches.
 
@@ -73,6 +78,15 @@ class SlideSource:
         return found
 
 
+def limits_of(facts: dict) -> dict[str, int]:
+    """Limits of a process that reads the slide of these facts (load_slide), for RemoteReader.
+
+    Memory is that of indexing where this was given more, so that what was indexed is read. It is
+    no setting of what is made of the slide: it decides whether there is a result, not which.
+    """
+    return {"mem_mb": max(CHILD_MB, facts.get("index_mb", 0)), "seconds": CHILD_S}
+
+
 @contextmanager
 def open_source(
     path: str,
@@ -80,13 +94,14 @@ def open_source(
     model_mpp_um: float | None,
     mask_bad: bool,
     children: int = 1,
+    limits: dict | None = None,
 ) -> Iterator[SlideSource]:
     """The slide at the models' pixel size; `mask_bad`: segment.on_bad_tile is `mask`.
 
-    `mpp_um`: the slide's (y, x), from its manifest; `children`: processes that decode. Raises
-    SlideError as open_slide and view_at do.
+    `mpp_um`: the slide's (y, x), from its manifest; `children`: processes that decode; `limits`: of
+    `limits_of`. Raises SlideError as open_slide and view_at do.
     """
-    with RemoteReader(path, workers=children, mem_mb=CHILD_MB, seconds=CHILD_S) as reader:
+    with RemoteReader(path, workers=children, **(limits or limits_of({}))) as reader:
         reader.mask_bad_tiles = mask_bad
         yield SlideSource(view_at(reader, mpp_um, model_mpp_um))
 

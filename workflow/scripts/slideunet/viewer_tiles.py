@@ -20,8 +20,8 @@ from slideunet.pictures import to_rgb
 from slideunet.readers.remote import RemoteReader
 from slideunet.resample import SlideView
 from slideunet.slide_array import scale_of
-from slideunet.slide_file import load_slide
-from slideunet.slide_source import CHILD_MB, CHILD_S
+from slideunet.slide_file import check_unchanged, load_slide
+from slideunet.slide_source import limits_of
 
 TILE_PX = CHUNK_PX
 # Processes that decode: as many tiles of the slide are made at a time.
@@ -35,12 +35,13 @@ class SlideTiles:
     """The tiles of one slide that has gone through rule objects; to be closed.
 
     folder : results/slides/ID. `shapes`: (height, width) of each level, px. Raises UserError where
-    the slide failed or is not that far.
+    the slide failed, is not that far or has changed since.
     """
 
     def __init__(self, folder: Path):
         manifests = [folder / f"{name}.json" for name in ("slide", "segmentation", "objects")]
         self._facts = load_slide(manifests[0])
+        check_unchanged(self._facts)
         segmented = store.load(manifests[1])["facts"]
         store.load(manifests[2])
         self._labels = open_group(folder / "objects.ome.zarr")
@@ -48,7 +49,7 @@ class SlideTiles:
         self.shapes = level_shapes(*self._labels["0"].shape, TILE_PX)
         self.pixel_um = segmented["pixel_um"]
         self._scale_yx = scale_of(self._facts, segmented)
-        limits = {"mem_mb": CHILD_MB, "seconds": CHILD_S}
+        limits = limits_of(self._facts)
         self._reader = RemoteReader(self._facts["path"], workers=CHILDREN, **limits)
         self._reader.mask_bad_tiles = True
 

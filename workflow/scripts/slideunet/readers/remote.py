@@ -1,12 +1,14 @@
 """A slide read in child processes: a decoder that crashes takes a child along, not the job.
 
-The children open the slide themselves (`open_slide`), with a limit of memory and of wall time for
-each window; pixels come back through a pipe (1 ms per 4 MB). Several children decode side by side,
-beyond Python's lock. A child that dies is replaced, and its window counts as one bad tile.
+The children open the slide themselves (`open_slide`), with limits of memory, and of CPU and wall
+time for each window; pixels come back through a pipe (1 ms per 4 MB). Several children decode side
+by side, beyond Python's lock. A child that dies is replaced and its window asked for once more;
+where the next one dies too the window counts as one bad tile.
 """
 
 import fcntl
 import json
+import math
 import os
 import queue
 import resource
@@ -28,25 +30,29 @@ PIPE_BYTES = 1 << 20
 _HEAD = struct.Struct("<II")  # bytes of JSON, bytes of pixels
 _FIELDS = ("name", "format", "channels", "objective_power", "codec", "fill")
 _KILLED = "its reader was killed, as when the machine's memory is short"
+# Children that a window is asked of. One death may be the machine's (a page of a mapped file that a
+# network disk did not bring, a minute without an answer) or come of what the child read before: a
+# result must not hang on it. What breaks a fresh child again lies in the slide.
+TRIES = 2
 _PAIRS = ("mpp_um", "bounds", "tile_px")
 
 
 class RemoteReader(SlideReader):
     """Any slide, read by `workers` child processes; the same pixels as `open_slide(path)` reads.
 
-    `mem_mb`: memory of each child; `seconds`: wall time of opening and of each window. Raises
-    SlideError as `open_slide` does, and for a slide that breaks or outlasts its reader; MemoryError
-    if the machine ended a child.
+    `mem_mb`: memory of each child; `seconds`: CPU and wall time of opening and of each window.
+    Raises SlideError as `open_slide` does, and for a slide that breaks or outlasts its reader;
+    MemoryError if the machine ended a child.
     """
 
     def __init__(self, path: str, *, workers: int = 1, mem_mb: int = 1000, seconds: int = 60):
         super().__init__(path)
         self._limits = {"mem_bytes": int(mem_mb) << 20, "seconds": max(1, int(seconds))}
-        self._idle: queue.Queue[_Child] = queue.Queue()
+        self._idle: queue.Queue[_Child | None] = queue.Queue()  # None: died, to be started
         self._closed = False
         self._bad_tiles: set[tuple[int, int, int, int, int]] = set()
         self._of_thread = threading.local()
-        first = _Child(self.path, self._limits)
+        first = _start(self.path, self._limits)
         for field in _FIELDS:
             setattr(self, field, first.facts[field])
         for field in _PAIRS:
@@ -56,18 +62,12 @@ class RemoteReader(SlideReader):
         self.dtype = np.dtype(first.facts["dtype"])
         self._idle.put(first)
         for _ in range(workers - 1):
-            self._idle.put(_Child(self.path, self._limits))
+            self._idle.put(_start(self.path, self._limits))
 
     def _read(self, level: int, y: int, x: int, height: int, width: int) -> np.ndarray:
         window = (level, y, x, height, width)
         shape = (len(self.channels), height, width)
-        child = self._idle.get()
-        try:
-            head, data = child.ask({"window": window, "mask": self.mask_bad_tiles})
-            if "died" in head:
-                child = _Child(self.path, self._limits)
-        finally:
-            self._idle.put(child)
+        head, data = self._ask({"window": window, "mask": self.mask_bad_tiles})
         if "pixels" in head:
             with self._bad_lock:
                 self._bad_tiles.update(tuple(bad) for bad in head["bad"])
@@ -83,6 +83,22 @@ class RemoteReader(SlideReader):
         self.bad_tile(head.get("died") or head["message"], window)
         self._lost.add(window)
         return np.full(shape, self.fill, self.dtype)
+
+    def _ask(self, request: dict) -> tuple[dict, bytes]:
+        """The answer of a child, or of a fresh one where that dies: see TRIES."""
+        child = self._idle.get()
+        try:
+            for _ in range(TRIES):
+                child = child or _start(self.path, self._limits)
+                head, data = child.ask(request)
+                if "died" not in head:
+                    break
+                child = None
+                if head["died"] == _KILLED:  # no verdict on the slide: the job is told at once
+                    break
+        finally:
+            self._idle.put(child)
+        return head, data
 
     @property
     def _lost(self) -> set[tuple[int, int, int, int, int]]:
@@ -105,7 +121,8 @@ class RemoteReader(SlideReader):
         if not self._closed:
             self._closed = True
             while not self._idle.empty():
-                self._idle.get().end()
+                if (child := self._idle.get()) is not None:
+                    child.end()
 
 
 class _Child:
@@ -130,15 +147,6 @@ class _Child:
         finally:
             os.close(write_end)
         self.facts, _ = self.ask({"path": path, **limits})
-        if "levels" not in self.facts:
-            self.end()
-            if "os" in self.facts:
-                raise OSError(self.facts["os"], self.facts["message"])
-            if "message" in self.facts:
-                raise SlideError(self.facts["message"])
-            if self.facts["died"] == _KILLED:
-                raise MemoryError(f"{path}: {_KILLED}")
-            raise SlideError(f"{path}: can't be opened: {self.facts['died']}")
 
     def ask(self, request: dict) -> tuple[dict, bytes]:
         """The answer's head and pixels; `died` in the head, with the reason, if the child did."""
@@ -149,7 +157,10 @@ class _Child:
             text = self._answers.read(head)
             data = self._answers.read(pixels)
             if len(text) == head and len(data) == pixels:
-                return json.loads(text), data
+                answer = json.loads(text)
+                if "died" in answer:  # by its own account: what it holds is in the way of more
+                    self.end()
+                return answer, data
         except (BrokenPipeError, struct.error):
             pass  # it is gone: its exit status says why
         self.end()
@@ -164,6 +175,25 @@ class _Child:
         self._process.wait()
 
 
+def _start(path: str, limits: dict) -> _Child:
+    """A child that has opened the slide; the errors are those of RemoteReader."""
+    for _ in range(TRIES):
+        child = _Child(path, limits)
+        facts = child.facts
+        if facts.get("died", _KILLED) == _KILLED:
+            break
+    if "levels" in facts:
+        return child
+    child.end()
+    if "os" in facts:
+        raise OSError(facts["os"], facts["message"])
+    if "message" in facts:
+        raise SlideError(facts["message"])
+    if facts["died"] == _KILLED:
+        raise MemoryError(f"{path}: {_KILLED}")
+    raise SlideError(f"{path}: can't be opened: {facts['died']}")
+
+
 def _widen(pipe: int) -> None:
     """So that a window of several MB comes in fewer pieces; left as it is where that is refused."""
     with suppress(AttributeError, OSError):  # not Linux; the user's share of such memory is used up
@@ -173,6 +203,8 @@ def _widen(pipe: int) -> None:
 def _why(code: int) -> str:
     if code == -signal.SIGALRM:
         return "no answer within the limit of time"
+    if code == -signal.SIGXCPU:
+        return "no answer within the limit of CPU time"
     if code == -signal.SIGKILL:
         return _KILLED  # not by the limit: no verdict on the slide
     if code < 0:
@@ -214,7 +246,12 @@ def _window(reader: SlideReader, request: dict) -> dict:
 
 
 def _answer(pipe, seconds: int, work) -> None:
-    """Send what `work` returns, or its error; SIGALRM ends the process when it takes too long."""
+    """Send what `work` returns, or its error; SIGALRM or SIGXCPU ends the process that takes long.
+
+    Of one thread the first of them covers the other: the second is for decoders that start threads,
+    or that keep the alarm from coming.
+    """
+    _limit_cpu(seconds)
     signal.alarm(seconds)
     data = b""
     try:
@@ -225,7 +262,7 @@ def _answer(pipe, seconds: int, work) -> None:
     except BadTileError as error:
         head = {"message": str(error), "tile": error.window}
     except MemoryError:
-        head = {"message": "it needs more memory than a reader may have"}
+        head = {"died": "it needs more memory than a reader may have"}
     except OSError as error:
         head = {"message": str(error), "os": error.errno or 0}
     except SlideError as error:
@@ -235,6 +272,16 @@ def _answer(pipe, seconds: int, work) -> None:
     pipe.write(_HEAD.pack(len(text), len(data)) + text)
     pipe.write(data)
     pipe.flush()
+
+
+def _limit_cpu(seconds: int) -> None:
+    """End the process (SIGXCPU) once it has used so many seconds more, of all its threads."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = math.ceil(used.ru_utime + used.ru_stime) + seconds
+    if hard != resource.RLIM_INFINITY:  # whoever started the job allows no more
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import os
 
 from slideunet.guard import index_slide_guarded
 from slideunet.job import stop_if_asked
-from slideunet.slide_file import FILES, NAME, write_source
+from slideunet.slide_file import FILES, NAME, check_unchanged, write_source
 from slideunet.slide_stat import stat_of
 from slideunet.store import Work, make
 
@@ -42,11 +42,13 @@ def index(
             seconds=settings["index"]["seconds"],
             stop=stop_if_asked,
         )
+        as_indexed = {**facts, "path": os.fspath(slide)}
         write_source(work.folder, os.fspath(slide), facts.pop("mtime_ns"), identity, seen)
         work.unlisted.append(NAME)
         if not settings["index"].get("copy"):
             return list(FILES), facts
         name = _copy(slide, settings, work, facts)
+        check_unchanged(as_indexed)  # the checksum is to be that of the pixels in the copy
         return [*FILES, name], {**facts, "copy": name}
 
     # work on a slide that has changed meanwhile must not be taken up again

@@ -26,7 +26,7 @@ from slideunet.scratch import staged
 from slideunet.seeds import Split
 from slideunet.signals import Sources
 from slideunet.slide_array import open_array, scale_of
-from slideunet.slide_file import load_slide
+from slideunet.slide_file import check_unchanged, load_slide
 from slideunet.slide_overview import TissueArray, is_stained, load_tissue
 from slideunet.space import (
     LABEL_LEAST,
@@ -77,6 +77,7 @@ def objects(
 
     def build(work: Work) -> tuple[list[str], dict]:
         facts = load_slide(slide)
+        check_unchanged(facts)
         segmented = store.load(segmentation)["facts"]
         found = open_group(store.beside(segmentation, "segmentation.ome.zarr"))
         options = settings["objects"]
@@ -86,14 +87,15 @@ def objects(
         )
         refuse_too_much(work.folder, need, what)
         instances = _find(found, options, workers)
-        image = partial(open_array, facts, scale_of(facts, segmented), 1)
+        image = partial(open_array, facts, segmented, found["0"])
         made = Made(slide, facts, segmented, instances, None, found, image, settings, workers)
         check_space(work.folder, replace(need, estimate=made.estimate(work.folder, need)), what)
         work.check_owner()  # finding took minutes, and Zarr would make a lost folder anew
         labels = _label(work.folder, instances, found, segmented, options, workers)
+        check_unchanged(facts)  # again: finding took minutes
         with staged(facts["path"], scratch, stop_if_asked) as path:
             near = {**facts, "path": path}
-            image = partial(open_array, near, made.scale_yx, workers)
+            image = partial(open_array, near, segmented, found["0"], workers)
             made = replace(made, labels=labels, facts=near, image=image)
             names = [STORE, *made.write_table(work.folder), *made.write_outlines(work.folder)]
             names += made.write_next(work.folder)

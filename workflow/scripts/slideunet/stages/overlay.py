@@ -12,7 +12,7 @@ from slideunet.density_picture import draw_density
 from slideunet.pictures import framed, to_rgb, write_jpeg, write_png
 from slideunet.pictures import overlay as draw_outlines
 from slideunet.slide_array import SlideArray, open_array, scale_of
-from slideunet.slide_file import load_slide
+from slideunet.slide_file import check_unchanged, load_slide
 from slideunet.slide_overview import load_tissue
 from slideunet.store import Work, make
 from slideunet.summary import densest_fields, density_map
@@ -42,6 +42,7 @@ def overlay(
         from pyarrow.parquet import read_table
 
         facts = load_slide(slide)
+        check_unchanged(facts)
         segmented = store.load(segmentation)["facts"]
         store.load(objects)
         group = open_group(store.beside(objects, "objects.ome.zarr"))
@@ -54,7 +55,8 @@ def overlay(
         folder.mkdir(exist_ok=True)
         fields = _densest(y, x, shape, _field_px(options, pixel_um), options["fields"])
         scale_yx = scale_of(facts, segmented)
-        with open_array(facts, scale_yx) as image:
+        maps = open_group(store.beside(segmentation, "segmentation.ome.zarr"))
+        with open_array(facts, segmented, maps["0"]) as image:
             for number, field in enumerate(fields, 1):
                 rgb = _field(image, group["0"], field, facts, options)
                 write_jpeg(folder / f"field_{number}.jpg", rgb)

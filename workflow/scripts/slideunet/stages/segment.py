@@ -12,17 +12,16 @@ from slideunet import model, parts, store, timing
 from slideunet.device import choose_device
 from slideunet.engine import Member
 from slideunet.ensemble import check_ensemble
-from slideunet.errors import SlideError, UserError
+from slideunet.errors import UserError
 from slideunet.geometry import Window
 from slideunet.job import stop_if_asked
 from slideunet.model import Description
-from slideunet.readers.files import slide_files
 from slideunet.scratch import staged
 from slideunet.segmentation import Request, segment_slide
 from slideunet.shard_store import NAME, ShardStore
-from slideunet.slide_file import load_slide
+from slideunet.slide_file import check_unchanged, load_slide
 from slideunet.slide_overview import load_tissue
-from slideunet.slide_source import open_source, scale_of_facts
+from slideunet.slide_source import limits_of, open_source, scale_of_facts
 from slideunet.store import Work, make
 from slideunet.tissue_mask import Tissue
 
@@ -171,6 +170,7 @@ def _request(
             first.mpp_um,
             settings["on_bad_tile"] == "mask",
             children_for(device.type, settings["threads"]),
+            limits_of(facts),
         ),
         open_members=partial(load_members, models, scalings),
         classes=first.classes,
@@ -195,20 +195,6 @@ def children_for(device: str, threads: int) -> int:
 def load_members(models: list[str], scalings: list[dict]) -> list[Member]:
     """The networks, float32 on the CPU, each with its scaling of grey values."""
     return [Member(model.load(m)[0], s) for m, s in zip(models, scalings, strict=True)]
-
-
-def check_unchanged(facts: dict) -> None:
-    """Raise SlideError unless the slide's files have the size and time they were indexed with."""
-    path = facts["path"]
-    if facts.get("copy"):  # its files were checked with their manifest
-        return
-    try:
-        found = [os.stat(file) for file in slide_files(path)]
-    except FileNotFoundError as error:
-        raise SlideError(f"{error.filename}: the slide is gone since it was indexed") from None
-    size, latest = sum(s.st_size for s in found), max(s.st_mtime_ns for s in found)
-    if (size, latest, len(found)) != (facts["size_bytes"], facts["mtime_ns"], facts["files"]):
-        raise SlideError(f"{path}: the slide has changed since it was indexed: index it again")
 
 
 def scaling_of(description: Description, intensity: dict, path: str) -> dict:
