@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import warm
+from kill_cases import BelieveShards, DieAfterCheckpoint, DieWithinShard, ForgetOptimiser
 from small_archive import STAGES, content, folder_of
 
 KILLS_IN_A_ROW = 3
@@ -117,3 +118,26 @@ def test_without_the_protocol_a_kill_leaves_a_manifest_over_nothing(server, arch
     assert json.loads((out / "a.json").read_bytes())["status"] == "done"
     assert not (out / "a.zarr").exists()
     assert content(out) != archive.calm("weights")
+
+
+@pytest.mark.parametrize(
+    ("stage", "death", "taken_away"),
+    [
+        ("segment", DieWithinShard("0.0.1"), BelieveShards()),
+        ("train", DieAfterCheckpoint(4), ForgetOptimiser()),
+    ],
+    ids=["segment", "train"],
+)
+def test_without_what_it_goes_on_from_a_killed_stage_ends_in_other_bytes(
+    server, archive, tmp_path, stage, death, taken_away
+):
+    """The same death with and without: only what is taken away makes the difference."""
+    same = {}
+    for name, prepare in {"with": [], "without": [taken_away]}.items():
+        out = folder_of(stage, tmp_path / name)
+        function, keywords = archive.call(stage, out)
+        status = warm.call(function, log=tmp_path / "log", prepare=[death], **keywords)
+        assert status == -signal.SIGKILL and len(works(out)) == 1
+        warm.finish(function, log=tmp_path / "log", prepare=prepare, **keywords)
+        same[name] = content(out) == archive.calm(stage)
+    assert same == {"with": True, "without": False}
