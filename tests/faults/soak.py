@@ -7,6 +7,7 @@ Meanwhile a random worker is killed every 20 s, Snakemake itself three times, an
 disk is full. Prints one line of JSON.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-KILL_EVERY_S, FULL_S = 20, 15
+KILL_EVERY_S, FULL_S, POLL_S = 20, 15, 0.5
 # Shares of all the slides' manifests at which Snakemake is killed, and at which the disk fills up.
 CONTROLLER_AT, FULL_AT = (0.15, 0.4, 0.75), 0.55
 MANIFESTS = ("slide.json", "segmentation.json", "objects.json", "overlay.json")
@@ -42,21 +43,44 @@ class Faults(threading.Thread):
         self.counts = {"workers": 0, "controllers": 0, "windows": 0}
         self.snakemake: subprocess.Popen | None = None
         self.last_kill = time.monotonic()
+        self.ended = threading.Event()
+        self.error: Exception | None = None
 
     def run(self) -> None:
-        while True:
-            time.sleep(0.5)
-            done = self.done()
-            if time.monotonic() - self.last_kill > KILL_EVERY_S:
-                self.kill_worker()
-            if self.controller_at and done >= self.controller_at[0]:
-                self.kill_controller()
-            if self.full_at and done >= self.full_at[0]:
-                self.fill_disk()
+        """Until the end is asked for. What goes wrong here is kept for `check`."""
+        try:
+            while not self.ended.wait(POLL_S):
+                self.step()
+        except Exception as error:
+            self.error = error
+
+    def check(self) -> None:
+        """Raise what ended this thread: a night without faults proves nothing."""
+        if self.error is not None:
+            raise RuntimeError("nothing went wrong any more: the faults ended") from self.error
+
+    def finish(self) -> None:
+        """End the faults, the one in progress too; raise what had ended them before."""
+        self.ended.set()
+        self.join()
+        self.check()
+
+    def step(self) -> None:
+        """What is due."""
+        done = self.done()
+        if time.monotonic() - self.last_kill > KILL_EVERY_S:
+            self.kill_worker()
+        if self.controller_at and done >= self.controller_at[0]:
+            self.kill_controller()
+        if self.full_at and done >= self.full_at[0]:
+            self.fill_disk()
 
     def done(self) -> float:
         """Share of what the night is to make that is there."""
-        made = sum(1 for name in MANIFESTS for _ in self.results.glob(f"slides/*/{name}"))
+        slides = self.results / "slides"
+        # Not a glob: folders come and go meanwhile.
+        folders = os.listdir(slides) if slides.exists() else []
+        made = sum((slides / folder / name).exists() for folder in folders for name in MANIFESTS)
         return made / (len(MANIFESTS) * self.slides)
 
     def kill_worker(self) -> None:
@@ -64,8 +88,9 @@ class Faults(threading.Thread):
         self.last_kill = time.monotonic()
         workers = [p for p in psutil.process_iter(["cmdline", "cwd"]) if self.is_worker(p)]
         if workers:
-            self.chance.choice(workers).kill()
-            self.counts["workers"] += 1
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+                self.chance.choice(workers).kill()
+                self.counts["workers"] += 1
 
     def is_worker(self, process: psutil.Process) -> bool:
         here = process.info["cwd"] == os.getcwd()
@@ -89,7 +114,7 @@ class Faults(threading.Thread):
         except OSError:
             self.counts["windows"] += 1
         time.sleep(FULL_S)
-        fill.unlink()
+        fill.unlink(missing_ok=True)  # there may have been no room for the file itself
 
 
 def main(slides: int, small_disk: bool) -> None:
@@ -104,12 +129,14 @@ def main(slides: int, small_disk: bool) -> None:
         while len(statuses) < CALLS:
             faults.snakemake = subprocess.Popen(COMMAND, stdout=log, stderr=log)
             statuses.append(faults.snakemake.wait())
+            faults.check()
             failures = results / "failures.tsv"
             now = failures.read_text() if failures.exists() else None
             # through: two calls in a row, neither of which was killed, leave the same failures
             if min(statuses[-2:]) >= 0 and len(statuses) > 1 and now is not None and now == table:
                 break
             table = now
+    faults.finish()
     if small_disk:  # what lies in the namespace's own file system is gone with it
         subprocess.run(["cp", "-a", f"{results}/.", "kept"], check=True)
     else:

@@ -7,11 +7,14 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+import soak
 from small_archive import write_slide
 from small_project import Project, make_project
 
@@ -79,6 +82,35 @@ def may_mount(folder: Path) -> bool:
         return not subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode
     except FileNotFoundError:
         return False
+
+
+def test_faults_that_end_by_themselves_are_told(tmp_path, monkeypatch):
+    """Else the night would be calm, and as good as promised."""
+    faults = soak.Faults(tmp_path, 1, small_disk=False)
+    monkeypatch.setattr(soak, "POLL_S", 0.01)
+    monkeypatch.setattr(faults, "done", lambda: 1 / 0)
+    faults.start()
+    faults.join()
+    with pytest.raises(RuntimeError, match="faults ended"):
+        faults.check()
+    with pytest.raises(RuntimeError, match="faults ended"):
+        faults.finish()
+
+
+def test_faults_go_on_when_the_worker_to_be_killed_has_ended(tmp_path, monkeypatch):
+    faults = soak.Faults(tmp_path, 1, small_disk=False)
+    workers = [psutil.Popen(["sleep", "60"]) for _ in range(2)]
+    for worker in workers:
+        worker.info = {"cwd": os.getcwd(), "cmdline": ["python", ".snakemake/scripts/x.py"]}
+    workers[0].kill()
+    workers[0].wait()
+    listed = [workers[:1]]
+    monkeypatch.setattr(soak.psutil, "process_iter", lambda _: listed[0])
+    faults.kill_worker()
+    assert faults.counts["workers"] == 0
+    listed[0] = workers[1:]
+    faults.kill_worker()
+    assert faults.counts["workers"] == 1 and workers[1].wait() == -signal.SIGKILL
 
 
 @pytest.mark.faults
