@@ -59,6 +59,18 @@ def write_shards(out: Path) -> None:
     publish(out, segmented)
 
 
+def write_by(call: str, path: Path) -> None:
+    """Ten bytes by one system call, and one more."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    if call == "write":
+        os.write(descriptor, b"0123456789")
+    elif call == "pwrite":
+        os.pwrite(descriptor, b"0123456789", 0)
+    else:
+        os.writev(descriptor, [b"01234", b"56789"])
+    os.write(descriptor, b"!")
+
+
 WRITERS, SHARD_PX = 32, 64
 
 

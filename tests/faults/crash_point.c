@@ -1,7 +1,8 @@
 /* Preloaded into the processes under test: one that is armed dies by SIGKILL at its k-th step.
 
    A step is a call that changes a file system below a folder: open for writing, write, truncate,
-   fsync, rename, unlink, mkdir. With `torn` a write that is cut leaves half of its bytes. */
+   fsync, rename, unlink, mkdir. With TEAR a write that is cut leaves half of its bytes; with
+   WRITES_ONLY nothing else is a step, nor is a write of one byte, which has no half. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 static char folder[PATH_MAX];
 static long at, count;
 static int torn;
+enum { TEAR = 1, WRITES_ONLY = 2 };
 
 void crash_point_arm(const char *below, long step, int tear) {
     strncpy(folder, below, sizeof folder - 1);
@@ -29,10 +31,13 @@ void crash_point_arm(const char *below, long step, int tear) {
 long crash_point_count(void) { return __atomic_load_n(&count, __ATOMIC_SEQ_CST); }
 
 /* 1 where this step is the last one; the caller may still do half of it. */
-static int due(const char *path) {
+static int due_of(const char *path, int divisible) {
     if (!folder[0] || strncmp(path, folder, strlen(folder))) return 0;
+    if (torn == WRITES_ONLY && !divisible) return 0;
     return __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST) == at;
 }
+
+static int due(const char *path) { return due_of(path, 0); }
 
 static void die(void) {
     kill(getpid(), SIGKILL);
@@ -73,19 +78,23 @@ static const char *path_at(int fd, const char *path, char *buffer) {
         return real passed; \
     }
 
-ssize_t write(int fd, const void *bytes, size_t size) {
-    REAL(write);
-    char buffer[PATH_MAX];
-    if (folder[0] && due(path_of(fd, buffer))) {
-        if (torn) real(fd, bytes, size / 2);
-        die();
+#define WRITE(name, declared, passed, half) \
+    ssize_t name declared { \
+        REAL(name); \
+        char buffer[PATH_MAX]; \
+        if (folder[0] && due_of(path_of(fd, buffer), n > 1)) { \
+            if (torn) half; \
+            die(); \
+        } \
+        return real passed; \
     }
-    return real(fd, bytes, size);
-}
 
-ON_FD(ssize_t, pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, n, o))
-ON_FD(ssize_t, pwrite64, (int fd, const void *b, size_t n, off64_t o), (fd, b, n, o))
-ON_FD(ssize_t, writev, (int fd, const struct iovec *v, int n), (fd, v, n))
+WRITE(write, (int fd, const void *b, size_t n), (fd, b, n), (void)!real(fd, b, n / 2))
+WRITE(pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, n, o),
+      (void)!real(fd, b, n / 2, o))
+WRITE(pwrite64, (int fd, const void *b, size_t n, off64_t o), (fd, b, n, o),
+      (void)!real(fd, b, n / 2, o))
+WRITE(writev, (int fd, const struct iovec *v, int n), (fd, v, n), (void)!real(fd, v, n / 2))
 ON_FD(int, ftruncate, (int fd, off_t size), (fd, size))
 ON_FD(int, ftruncate64, (int fd, off64_t size), (fd, size))
 ON_FD(int, fsync, (int fd), (fd))

@@ -1,7 +1,8 @@
 """Death before each single step of the code that writes: store, checkpoints, shards, copies.
 
-A step is each call that changes the file system (crash_point.c). Another run of the same call then
-gives the same bytes, and at no time does a manifest stand over data that is not whole.
+A step is each call that changes the file system (crash_point.c); a write is also torn. Another
+run of the same call then gives the same bytes, and at no time does a manifest stand over data that
+is not whole.
 """
 
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import warm
-from crash_cases import WriteInPlace, publish, replace_earlier, write_shards
+from crash_cases import WriteInPlace, publish, replace_earlier, write_by, write_shards
 from slideunet import store
 from slideunet.errors import UserError
 from small_archive import content, folder_of
@@ -47,18 +48,21 @@ def whole(out: Path) -> bool:
 
 
 def die_everywhere(name, call_for, folder: Path, points: int, torn=False, prepare=()) -> tuple:
-    """Die at `points` steps, all if 0, and call again: steps, deaths, those that ended well."""
+    """Die at `points` steps, all if 0, and call again: steps, deaths, those that ended well.
+
+    torn : within the writes, instead of before each step
+    """
     log = folder / "log"
     calm = folder_of(name, folder / "calm")
     count = folder / "count"
-    counted = warm.DieAt(calm, 0, count=count)
+    counted = warm.DieAt(calm, 0, writes_only=torn, count=count)
     warm.finish(call_for(calm), log=log, prepare=[*prepare, counted])
     wanted, steps = content(calm), int(count.read_text())
     every = max(1, steps // points) if points else 1
     deaths = good = 0
     for step in range(1, steps + 1, every):
         out = folder_of(name, folder / str(step))
-        armed = warm.DieAt(out, step, torn)
+        armed = warm.DieAt(out, step, writes_only=torn)
         status = warm.call(call_for(out), log=log, prepare=[*prepare, armed])
         deaths += status == -signal.SIGKILL
         unhurt = whole(out)
@@ -66,6 +70,16 @@ def die_everywhere(name, call_for, folder: Path, points: int, torn=False, prepar
         good += unhurt and again == 0 and content(out) == wanted
         shutil.rmtree(out)
     return len(range(1, steps + 1, every)), deaths, good
+
+
+@pytest.mark.parametrize("call", ["write", "pwrite", "writev"])
+def test_a_torn_write_leaves_half_of_its_bytes(server, crash_points, tmp_path, call):
+    """And is the first step where only writes are, though the file is opened before."""
+    out = tmp_path / "file"
+    armed = warm.DieAt(tmp_path, 1, writes_only=True)
+    status = warm.call(write_by, call, out, log=tmp_path / "log", prepare=[armed])
+    assert status == -signal.SIGKILL
+    assert out.read_bytes() == b"01234"
 
 
 NAMES = ("publish", "replace", "shards", "train", "copy")
@@ -84,7 +98,7 @@ def test_death_before_each_step(
     if calm is not None:
         assert content(tmp_path / "calm" / name) == calm
     assert deaths == steps, "each step is reached, the same ones in each run"
-    figure(f"death {'within' if torn else 'before'} a step of {name}", steps, deaths, good)
+    figure(f"death {'within a write' if torn else 'before a step'} of {name}", steps, deaths, good)
 
 
 def test_without_the_protocol_deaths_leave_damage(server, crash_points, tmp_path):

@@ -2,11 +2,14 @@
 
 import resource
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 from slideunet.stages.index import index
 from slideunet.store import find_damage, read_manifest
+from test_bad_slides import index_all, take_checks_away
 from test_segment_stage import INDEX
 
 CPU_S, MEMORY_MB = 10, 1000
@@ -49,3 +52,21 @@ def test_each_file_is_indexed_or_refused_with_one_line(
     figure(
         f"reference files, {name}, within {CPU_S} s and {MEMORY_MB} MB", 1, number + 1, number + 1
     )
+
+
+def index_unprotected(paths: list[Path], folder: Path) -> tuple[list[str], list[str]]:
+    """Errors other than refusals, with the checks and without; to be called in a fresh process."""
+    protected = index_all(paths, folder)
+    take_checks_away()
+    return protected, index_all(paths, folder)
+
+
+def test_without_the_checks_broken_files_end_in_errors_that_nobody_looked_at(
+    tmp_path, reference_data
+):
+    """The mutation check. The first files are fuzzers' finds, small and quickly refused."""
+    paths = files_of(reference_data / "broken")[:4]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        protected, found = pool.submit(index_unprotected, paths, tmp_path).result()
+    print(found)
+    assert found and not protected

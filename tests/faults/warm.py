@@ -85,14 +85,21 @@ def finish(function: Callable, *arguments, log: Path, **keywords) -> None:
 
 
 class DieAt:
-    """Arms the shim: the process dies before (`torn`: within) its k-th step below `folder`."""
+    """Arms the shim: the process dies before its k-th step below `folder`.
 
-    def __init__(self, folder: Path, step: int, torn: bool = False, count: Path | None = None):
-        self.folder, self.step, self.torn, self.count = folder, step, torn, count
+    torn : within it, where it is a write; writes_only : only these are steps, and torn
+    """
+
+    def __init__(
+        self, folder: Path, step: int, torn: bool = False, *, writes_only: bool = False,
+        count: Path | None = None,
+    ):  # fmt: skip
+        self.folder, self.step, self.count = folder, step, count
+        self.tear = 2 if writes_only else int(torn)  # as crash_point.c has them
 
     def __call__(self) -> None:
         shim = ctypes.CDLL(os.environ["UNET_SLIDES_SHIM"])
-        shim.crash_point_arm(os.fsencode(self.folder), ctypes.c_long(self.step), int(self.torn))
+        shim.crash_point_arm(os.fsencode(self.folder), ctypes.c_long(self.step), self.tear)
 
     def after(self) -> None:
         """Note how many steps there were."""
