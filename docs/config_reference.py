@@ -71,7 +71,10 @@ def rows(rule: dict, values: object, schema: dict, path: str = "") -> list[str]:
         return [
             "| models.NAME.train_on | list | `[train]` (main) | splits of the table to train on |",
             "| models.NAME.test_on | list | `[test]` (main) | splits to validate and evaluate on |",
-            "| models.NAME.network, .augment, .train | section | | overrides for this model |",
+            "| models.NAME.group | text | each its own | models of one group (folds, seeds) are "
+            "averaged in `evaluation/groups.tsv` |",
+            "| models.NAME.network, .intensity, .augment, .train | section | | "
+            "overrides for this model |",
         ]
     about = rule.get("description", "")
     return [f"| {path} | {kind_of(rule)} | `{json.dumps(values)}` | {about} |"]

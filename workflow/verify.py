@@ -29,7 +29,12 @@ def main() -> int:
         return 1
     for damage in damaged:
         print("\n".join(damage.lines))
-    print(f"{checked} artefacts checked, {len(damaged)} damaged")
+    if not checked:
+        print(
+            f"{given.results}: no artefact in it: give RESULTS, the `results` of the configuration"
+        )
+        return 1
+    print(f"{given.results}: {checked} artefacts checked, {len(damaged)} damaged")
     if damaged and given.repair:
         print("their manifests are removed: call Snakemake again to make them anew")
     return 1 if damaged else 0

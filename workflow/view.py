@@ -61,6 +61,8 @@ def main() -> int:
         if not (VIEWER / "node_modules" / "openseadragon").is_dir():
             raise UserError(f"{VIEWER}: OpenSeadragon is not there: `make view` fetches it by npm")
         results = Path(command_line.read_configuration(sys.argv[1:], PROJECT)["results"])
+        if not 0 <= given.port <= 65535:
+            raise UserError(f"--port {given.port}: give 0 to 65535")
         asyncio.run(serve(given.slide, results, given.port))
     except UserError as error:
         print(error, file=sys.stderr)

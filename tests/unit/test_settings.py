@@ -82,6 +82,15 @@ def set_value(config, path, value):
         (["train", "seed"], 0.5, "train.seed: 0.5: a whole number is wanted"),
         (["index", "copy"], "yes", "index.copy: 'yes': true or false is wanted"),
         (
+            ["intensity", "low_percentile"],
+            99.9,
+            "low_percentile of model main|low_percentile: 99.9",
+        ),
+        (["weights", "class_balance"], [1, 2, 3], "class_balance.*: 3 weights for 2 classes"),
+        (["objects", "max_area_px"], 20, "min_area_px: 30 is more than max_area_px = 20"),
+        (["train", "learning_rate"], float("nan"), "train.learning_rate: nan"),
+        (["train", "learning_rate"], float("inf"), "train.learning_rate: inf"),
+        (
             ["demo", "slide_package"],
             "a",
             "demo.slide_package: 'a': package with the slide's frames",

@@ -144,4 +144,23 @@ def test_a_slide_with_a_bad_name_is_left_out_and_named(project, slides):
 def test_names():
     assert name_of("/data/my slides (2)/") == "my-slides-2"
     assert name_of("...") == "slides"
-    assert label_of("/none/a.svs") is None
+    assert label_of("/none/a.svs", {}) is None
+
+
+def test_pictures_with_label_images_are_not_slides(project, tmp_path):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for name in ("p.png", "p_label.tif", "q.png", "q_mask.ome.tif", "r.png"):
+        (folder / name).write_bytes(name.encode())
+    assert "3 slides, 2 annotated" in init(project, tmp_path, folder).stdout
+
+
+def test_annotations_are_found_whatever_their_case(project, tmp_path):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for name in ("A.TIF", "A.GEOJSON", "B.TIF", "B_LABEL.TIF"):
+        (folder / name).write_bytes(name.encode())
+    ring = [[0, 0], [9, 0], [9, 9], [0, 0]]
+    outline = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    (folder / "A.GEOJSON").write_text(json.dumps({**outline, "properties": {}}))
+    assert "2 slides, 2 annotated" in init(project, tmp_path, folder).stdout

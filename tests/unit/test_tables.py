@@ -81,6 +81,18 @@ def test_a_bad_slide_is_a_row_of_the_failure_table(table, schemas):
     assert all(failure["stage"] == "table" for failure in failures)
 
 
+def test_a_slide_table_without_slides_is_one_line(table, schemas):
+    path = table("id\timage\n# none yet\n")
+    with pytest.raises(UserError, match="no slide in it: add a row"):
+        read_slides(path, schemas["slides"])
+
+
+def test_comments_may_stand_before_the_header(table, schemas):
+    path = table("# from the scanner\nid\timage\ngone\tnone.tif\n")
+    _, (failure,) = read_slides(path, schemas["slides"])
+    assert "line 3: " in failure["reason"]
+
+
 def test_files_that_a_rule_makes_need_not_exist(table, schemas):
     path = table("id\timage\nx\tlater.tif\n")
     assert read_slides(path, schemas["slides"])[0] == {}

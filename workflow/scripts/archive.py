@@ -1,7 +1,5 @@
 """Gather a row for each slide, and a table of those that failed."""
 
-import json
-
 from slideunet.job import job
 from slideunet.slide_failures import write_tables
 
@@ -10,5 +8,5 @@ if __name__ == "__main__":
         write_tables(
             results=snakemake.params.results,
             slides=snakemake.params.slides,
-            refused=json.loads(snakemake.params.refused),
+            refused=snakemake.params.refused,
         )

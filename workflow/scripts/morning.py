@@ -1,7 +1,5 @@
 """Write the morning report."""
 
-import json
-
 from slideunet.job import job
 from slideunet.stages.morning import morning
 
@@ -11,5 +9,5 @@ if __name__ == "__main__":
             results=snakemake.params.results,
             models=list(snakemake.input.models),
             page=snakemake.output.page,
-            config=json.loads(snakemake.params.configuration),
+            config=snakemake.params.configuration,
         )

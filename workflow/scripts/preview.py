@@ -1,7 +1,5 @@
 """Show what the networks see in images that nobody annotated."""
 
-import json
-
 from slideunet.job import job
 from slideunet.stages.preview import preview
 
@@ -11,7 +9,7 @@ if __name__ == "__main__":
             models=list(snakemake.input.models),
             images=list(snakemake.input.images),
             manifest=snakemake.output.manifest,
-            settings=json.loads(snakemake.params.settings),
+            settings=snakemake.params.settings,
             code=snakemake.params.code,
             gpus=snakemake.resources.gpu,
         )

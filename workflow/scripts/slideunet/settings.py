@@ -4,6 +4,7 @@ Imported by the Snakefile side: no numpy, no torch.
 """
 
 import json
+import math
 import os
 
 from slideunet.config_messages import one_line
@@ -31,7 +32,47 @@ def check_config(config: dict, schema: dict) -> None:
     if first is not None:
         raise UserError(one_line(first, schema))
     check_sizes(config)
+    check_ranges(config)
     check_models(config)
+
+
+def check_ranges(config: dict) -> None:
+    """Raise UserError for pairs of values that leave nothing between them, and for numbers that
+    are none.
+    """
+    sections = {"": config} | {
+        f" of model {name}": model_settings(config, name) for name in models_of(config)
+    }
+    for of, section in sections.items():
+        intensity = section["intensity"]
+        if intensity["low_percentile"] >= intensity["high_percentile"]:
+            raise UserError(
+                f"config: intensity.low_percentile{of}: {intensity['low_percentile']} is not below "
+                f"high_percentile = {intensity['high_percentile']}"
+            )
+        balance = section["weights"]["class_balance"]
+        if isinstance(balance, list) and len(balance) != len(config["classes"]):
+            raise UserError(
+                f"config: weights.class_balance{of}: {len(balance)} weights for "
+                f"{len(config['classes'])} classes: one for each class"
+            )
+    least, most = config["objects"]["min_area_px"], config["objects"]["max_area_px"]
+    if most and least > most:
+        raise UserError(
+            f"config: objects.min_area_px: {least} is more than max_area_px = {most}: no object "
+            "would be left"
+        )
+    _check_finite(config, "config")
+
+
+def _check_finite(value: object, at: str) -> None:
+    """NaN and infinity pass every comparison of the schema, and are no JSON."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            _check_finite(inner, f"{at}{': ' if at == 'config' else '.'}{key}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{at}: {value}: give a number")
 
 
 def check_sizes(config: dict) -> None:
@@ -153,6 +194,11 @@ def as_text(value: object) -> str:
     Snakemake's report has the parameters of its jobs in a script of its page, and escapes nothing.
     """
     return json.dumps(value).replace("<", "\\u003c")
+
+
+def from_text(value: object) -> object:
+    """What `as_text` made a text of; all else as it is."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def without(config: dict, section: str, keys: tuple[str, ...]) -> dict:

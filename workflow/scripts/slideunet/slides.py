@@ -36,8 +36,7 @@ def index_slide(
 
     `settings`: index (thumbnail_px, tissue: auto or all), intensity (low_percentile,
     high_percentile), mpp_um (the table's override, um, or None). `tissue_geojson`: the user's own
-    outlines. Deterministic. Raises SlideError for a slide that can't be used, UserError for bad
-    outlines.
+    outlines. Deterministic. Raises SlideError for a slide or outlines that can't be used.
     """
     path = os.fspath(path)
     with open_slide(path) as reader:

@@ -92,7 +92,7 @@ def report(
     lines.append(f"{'stage':<10}{'done':>8}{'failed':>8}{'waiting':>9}{'slides/h':>10}")
     for rule, stage in found.items():
         rate = slides_an_hour(stage.times)
-        shown = f"{rate:.3g}" if rate else ""
+        shown = f"{rate:,.0f}" if rate and rate >= 100 else f"{rate:.3g}" if rate else ""
         line = f"{rule:<10}{stage.done:>8}{stage.failed:>8}{stage.waiting:>9}{shown:>10}"
         lines.append(f"{line}  {bar(len(slides) - stage.waiting, len(slides))}" if bars else line)
     last = found["overlay"]

@@ -42,7 +42,12 @@ def look(folder: str, schema: dict) -> Start:
         raise UserError(f"{folder}: no such folder: give the folder that your slides lie in")
     rows, refused = _rows(folder, schema)
     paths = {name: row["image"] for name, row in rows.items()}
-    labels = {name: label for name, path in paths.items() if (label := label_of(path))}
+    names = {folder: names_in(folder) for folder in {os.path.dirname(p) for p in paths.values()}}
+    labels = {
+        name: label
+        for name, path in paths.items()
+        if (label := label_of(path, names[os.path.dirname(path)]))
+    }
     drawn = {os.path.realpath(label) for label in labels.values()}
     slides = {n: path for n, path in paths.items() if os.path.realpath(path) not in drawn}
     labels = {name: label for name, label in labels.items() if name in slides}
@@ -56,24 +61,46 @@ def look(folder: str, schema: dict) -> Start:
 
 def _rows(folder: str, schema: dict) -> tuple[dict[str, dict], list[dict]]:
     """As slide_folder.read_slides. Beside slides a PNG or JPEG is a thumbnail, not a slide."""
+    slides, none = ({}, []), ""
     try:
-        return slide_folder.read_slides(folder, schema)
+        slides = slide_folder.read_slides(folder, schema)
     except UserError as error:
         none = str(error).removeprefix("config: slides: ")
+    if not all(is_label(row["image"]) for row in slides[0].values()):
+        return slides
     try:
         return slide_folder.read_slides(folder, schema, endings=PICTURES)
     except UserError:
+        if slides[0]:
+            return slides
         raise UserError(f"{none}, or of pictures ({', '.join(PICTURES)})") from None
 
 
-def label_of(path: str) -> str | None:
-    """The annotation beside an image: NAME.geojson, NAME.xml or NAME_label.tif and the like."""
+def names_in(folder: str) -> dict[str, str]:
+    """The names in a folder by their lower case: annotations are found whatever theirs is."""
+    return {name.lower(): name for name in sorted(os.listdir(folder or "."))}
+
+
+def is_label(path: str) -> bool:
+    """Whether the name is that of a label image."""
+    ending = next((e for e in LABEL_ENDINGS[::-1] if path.lower().endswith(e)), "")
+    return bool(ending) and path.lower().removesuffix(ending).endswith(LABELS)
+
+
+def label_of(path: str, names: dict[str, str]) -> str | None:
+    """The annotation beside an image: NAME.geojson, NAME.xml or NAME_label.tif and the like.
+
+    names : of the image's folder (`names_in`)
+    """
     ending = next((e for e in slide_folder.ENDINGS if path.lower().endswith(e)), "")
     stem = path[: len(path) - len(ending)] if ending else os.path.splitext(path)[0]
     tried = [f"{stem}{end}" for end in OUTLINES]
     tried += [f"{path}{end}" for end in OUTLINES]
     tried += [f"{stem}{mark}{end}" for mark in LABELS for end in LABEL_ENDINGS]
-    return next((name for name in tried if os.path.isfile(name)), None)
+    folder = os.path.dirname(path)
+    found = (names.get(os.path.basename(name).lower()) for name in tried)
+    beside = (os.path.join(folder, name) for name in found if name)
+    return next((name for name in beside if os.path.isfile(name)), None)
 
 
 def write(found: Start, name: str, into: Path, project: Path) -> list[Path]:

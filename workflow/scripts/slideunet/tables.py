@@ -7,6 +7,7 @@ Imported by the Snakefile side: csv of the standard library, no slide is opened.
 
 import csv
 import difflib
+import itertools
 import os
 import re
 from collections.abc import Container
@@ -53,6 +54,8 @@ def read_slides(
             failures.append({"slide": name, "stage": "table", "reason": reason})
         else:
             rows[row["id"]] = row
+    if not rows and not failures:
+        raise UserError(f'{path}: no slide in it: add a row, or set slides to "" in config')
     return rows, failures
 
 
@@ -68,12 +71,14 @@ def _rows(path: str, schema: dict) -> list[tuple[int, dict]]:
             f"{path}: not a table of tab-separated UTF-8 text: save it as such from your program "
             f"({error})"
         ) from None
-    if not lines or not any(cell.strip() for cell in lines[0]):
+    comments = itertools.takewhile(lambda cells: cells and cells[0].lstrip().startswith("#"), lines)
+    first = len(list(comments))
+    if not lines[first:] or not any(cell.strip() for cell in lines[first]):
         raise UserError(f"{path}: empty: its first line must name the columns")
-    header = [name.strip() for name in lines[0]]
+    header = [name.strip() for name in lines[first]]
     _check_header(path, header, schema)
     rows = []
-    for number, cells in enumerate(lines[1:], start=2):
+    for number, cells in enumerate(lines[first + 1 :], start=first + 2):
         if not any(cell.strip() for cell in cells) or cells[0].lstrip().startswith("#"):
             continue
         if len(cells) > len(header):

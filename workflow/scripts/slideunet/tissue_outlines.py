@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from slideunet.errors import UserError
+from slideunet.errors import SlideError
 from slideunet.tissue_mask import Tissue
 
 _JSON_BYTES_MAX = 256 << 20
@@ -48,7 +48,7 @@ def _feature(polygon) -> dict:
 def from_geojson(path: str, shape: tuple[int, int], scale_yx: tuple[float, float]) -> Tissue:
     """The user's outlines as a mask on the overview's grid (`shape`), touched pixels included.
 
-    Coordinates are level-0 pixels (x, y), as QuPath writes them. Raises UserError for a file that
+    Coordinates are level-0 pixels (x, y), as QuPath writes them. Raises SlideError for a file that
     holds no polygon, or none on the slide.
     """
     from skimage.draw import polygon2mask
@@ -68,7 +68,7 @@ def from_geojson(path: str, shape: tuple[int, int], scale_yx: tuple[float, float
                 part[y, x] = True
         mask |= part
     if not mask.any():
-        raise UserError(f"{path}: none of its {len(polygons)} polygons lies on the slide")
+        raise SlideError(f"{path}: none of its {len(polygons)} polygons lies on the slide")
     return Tissue(_wider(mask), np.zeros(shape, bool), scale_yx, "outlines")
 
 
@@ -82,9 +82,9 @@ def _wider(mask: np.ndarray) -> np.ndarray:
 def _polygons(path: str) -> list[list]:
     """All polygons as lists of rings of (x, y)."""
     if not os.path.isfile(path):
-        raise UserError(f"{path}: the tissue outlines are missing (column tissue)")
+        raise SlideError(f"{path}: the tissue outlines are missing (column tissue)")
     if os.path.getsize(path) > _JSON_BYTES_MAX:
-        raise UserError(f"{path}: tissue outlines of more than {_JSON_BYTES_MAX >> 20} MB")
+        raise SlideError(f"{path}: tissue outlines of more than {_JSON_BYTES_MAX >> 20} MB")
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
@@ -101,7 +101,7 @@ def _polygons(path: str) -> list[list]:
             if points.ndim != 2 or points.shape[0] < 3 or not np.isfinite(points).all():
                 raise ValueError("a ring of fewer than three points, or with no numbers")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: not GeoJSON that can be read: {error}") from error
+        raise SlideError(f"{path}: not GeoJSON that can be read: {error}") from error
     if not found:
-        raise UserError(f"{path}: holds no polygon; draw the tissue as polygons")
+        raise SlideError(f"{path}: holds no polygon; draw the tissue as polygons")
     return found

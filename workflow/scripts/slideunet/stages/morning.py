@@ -10,6 +10,7 @@ from slideunet.embedded import ALL_BYTES, Picture, embed, share_bytes
 from slideunet.errors import UserError
 from slideunet.manifest import read_manifest
 from slideunet.morning_page import figure, render
+from slideunet.settings import from_text
 
 PROJECT = Path(__file__).parents[4]
 KINDS = {"thumbnail": "thumbnail.png", "overlay": "pictures/overlay.png"}
@@ -18,12 +19,12 @@ MODEL_BYTES, ONE_MODEL_BYTES = 4_000_000, 200_000
 MODEL_SIDES_PX = (900, 700, 500)
 
 
-def morning(*, results: str, models: list[str], page: str, config: dict) -> None:
+def morning(*, results: str, models: list[str], page: str, config: dict | str) -> None:
     """Write the page (HTML) from what lies in the results folder.
 
     results : the folder, with archive.tsv, failures.tsv, timing.tsv
     models : manifests of the networks, trained or imported
-    config : the configuration, shown as it is
+    config : the configuration, shown as it is; or that by settings.as_text
     """
     folder = Path(results)
     slides = night.read_slides(folder)
@@ -49,7 +50,7 @@ def morning(*, results: str, models: list[str], page: str, config: dict) -> None
             ("Packages", provenance.versions()),
             ("The machine that wrote this page", provenance.hardware()),
         ],
-        configuration=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        configuration=yaml.safe_dump(from_text(config), sort_keys=False, allow_unicode=True),
         notes=notes,
     )
     store.write_file(Path(page), text.encode())

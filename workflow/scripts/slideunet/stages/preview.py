@@ -14,6 +14,7 @@ from slideunet.images import ImageFile, for_training
 from slideunet.overlap_tile import prepare
 from slideunet.picture_grid import draw_grid
 from slideunet.pictures import overlay, to_rgb
+from slideunet.settings import from_text
 from slideunet.stages.ingest import check_readable, parse_region
 from slideunet.store import Work, make
 
@@ -23,18 +24,20 @@ def preview(
     models: list[str],
     images: list[str],
     manifest: str,
-    settings: dict,
+    settings: dict | str,
     code: dict,
     gpus: int,
 ) -> None:
     """Segment images without truth; makes evaluation/unlabelled.json and unlabelled.png.
 
     models : manifests of stage train, averaged; images : the files that the rows name
-    settings : `rows`, id -> row of the table `unlabelled` (text; absent = not given), `averaging`
+    settings : `rows`, id -> row of the table `unlabelled` (text; absent = not given), `averaging`;
+        as they are, or by settings.as_text
 
     A row of the picture has the image, the probability of anything but the background (white:
     certain), and the outlines of the connected components of each class.
     """
+    settings = from_text(settings)
     picture = f"{Path(manifest).stem}.png"
 
     def build(work: Work) -> tuple[list[str], dict]:
