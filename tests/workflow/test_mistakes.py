@@ -203,6 +203,17 @@ MISTAKES = [
     ),
     (
         plan,
+        config(results="tables/slides.tsv/night"),
+        "config: results: 'tables/slides.tsv/night': tables/slides.tsv is no folder: give another "
+        "path",
+    ),
+    (
+        plan,
+        config(results="~/night"),
+        "config: results: '~/night': ~ and variables are not put in here: write the path out",
+    ),
+    (
+        plan,
         config(results=None),
         "config: results: nothing is given: text is wanted (folder that everything is written to)",
     ),

@@ -4,9 +4,11 @@ Imported by the Snakefile side: no numpy, no torch.
 """
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from pathlib import Path
 
 from slideunet import configuration, settings, slide_folder, tables
 from slideunet.errors import UserError
@@ -50,6 +52,7 @@ def settle(
     """
     configuration.read_overrides(config, overrides or {}, schema_of("config"))
     settings.check_config(config, schema_of("config"))
+    check_results(config["results"])
     training, slides, refused, unlabelled = {}, {}, [], {}
     if not config["model"]:
         training = tables.read_training(config["training"], schema_of("training"), made)
@@ -60,6 +63,17 @@ def settle(
         unlabelled = tables.read_training(config["unlabelled"], schema_of("unlabelled"))
     settings.check_splits(config, training)
     return Inputs(training, slides, refused, unlabelled)
+
+
+def check_results(results: str) -> None:
+    """Raise UserError where the results folder can't be one."""
+    if results.startswith(("~", "$")):
+        raise UserError(
+            f"config: results: {results!r}: ~ and variables are not put in here: write the path out"
+        )
+    there = next((p for p in (Path(results), *Path(results).parents) if os.path.lexists(p)), None)
+    if there is not None and not os.path.isdir(there):
+        raise UserError(f"config: results: {results!r}: {there} is no folder: give another path")
 
 
 def check_targets(arguments: list[str], config: dict, inputs: Inputs) -> None:
