@@ -34,7 +34,7 @@ def main() -> int:
             f"{given.results}: no artefact in it: give RESULTS, the `results` of the configuration"
         )
         return 1
-    print(f"{given.results}: {checked} artefacts checked, {len(damaged)} damaged")
+    print(f"{checked} artefacts of {given.results} checked, {len(damaged)} damaged")
     if damaged and given.repair:
         print("their manifests are removed: call Snakemake again to make them anew")
     return 1 if damaged else 0

@@ -32,7 +32,7 @@ SCRIPTS = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from slideunet import code_digest, command_line, configuration, inputs, job_limits, local_gpus
-from slideunet import longest_first, settings, slide_failures, slide_identity, tables
+from slideunet import longest_first, parameters, settings, slide_failures, slide_identity, tables
 from slideunet.errors import UserError
 
 

@@ -27,7 +27,8 @@ rule preview:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        settings=settings.as_text(
+        # a function: of a text Snakemake would put wildcards in the place of {names}
+        settings=lambda wildcards: parameters.as_text(
             settings.in_order({"rows": UNLABELLED, "averaging": config["segment"]["averaging"]})
         ),
         code=code_of("preview.py"),

@@ -31,7 +31,8 @@ rule archive:
     params:
         results=lambda wildcards, output: str(Path(output.archive).parent),
         slides=sorted(SLIDES),
-        refused=settings.as_text(settings.in_order(REFUSED)),
+        # a function: of a text Snakemake would put wildcards in the place of {names}
+        refused=lambda wildcards: parameters.as_text(settings.in_order(REFUSED)),
         code=code_of("archive.py"),
     script:
         "../scripts/archive.py"
@@ -61,7 +62,7 @@ rule morning:
     params:
         results=lambda wildcards, output: str(Path(output.page).parent),
         # a function of output: what changes a result makes a new page all the same
-        configuration=lambda wildcards, output: settings.as_text(config),
+        configuration=lambda wildcards, output: parameters.as_text(config),
         page=page_digests(),
         code=code_of("morning.py"),
     script:

@@ -3,7 +3,6 @@
 Imported by the Snakefile side: no numpy, no torch.
 """
 
-import json
 import math
 import os
 
@@ -186,19 +185,6 @@ def in_order(value: object) -> object:
     if isinstance(value, list):
         return [in_order(item) for item in value]
     return value
-
-
-def as_text(value: object) -> str:
-    """The value as JSON without a "<", for parameters that quote what tables and folders hold.
-
-    Snakemake's report has the parameters of its jobs in a script of its page, and escapes nothing.
-    """
-    return json.dumps(value).replace("<", "\\u003c")
-
-
-def from_text(value: object) -> object:
-    """What `as_text` made a text of; all else as it is."""
-    return json.loads(value) if isinstance(value, str) else value
 
 
 def without(config: dict, section: str, keys: tuple[str, ...]) -> dict:

@@ -16,7 +16,7 @@ from slideunet.cells import cell
 from slideunet.durable import write_file
 from slideunet.errors import UserError
 from slideunet.manifest import read_manifest
-from slideunet.settings import from_text
+from slideunet.parameters import from_text
 
 log = logging.getLogger("unet-slides")
 
@@ -104,7 +104,7 @@ def write_tables(results: str, slides: list[str], refused: list[dict] | str) -> 
     """Write archive.tsv (a row for each slide), failures.tsv and timing.tsv; return how many are
     done, failed.
 
-    `refused` are the rows of the slide table that could not be used, also by settings.as_text. A
+    `refused` are the rows of the slide table that could not be used, also by parameters.as_text. A
     slide whose job was killed has no manifest: it is entered with the stage that is missing.
     """
     refused = from_text(refused)

@@ -10,7 +10,7 @@ from slideunet.embedded import ALL_BYTES, Picture, embed, share_bytes
 from slideunet.errors import UserError
 from slideunet.manifest import read_manifest
 from slideunet.morning_page import figure, render
-from slideunet.settings import from_text
+from slideunet.parameters import from_text
 
 PROJECT = Path(__file__).parents[4]
 KINDS = {"thumbnail": "thumbnail.png", "overlay": "pictures/overlay.png"}
@@ -24,7 +24,7 @@ def morning(*, results: str, models: list[str], page: str, config: dict | str) -
 
     results : the folder, with archive.tsv, failures.tsv, timing.tsv
     models : manifests of the networks, trained or imported
-    config : the configuration, shown as it is; or that by settings.as_text
+    config : the configuration, shown as it is; or that by parameters.as_text
     """
     folder = Path(results)
     slides = night.read_slides(folder)

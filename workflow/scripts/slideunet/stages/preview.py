@@ -14,7 +14,7 @@ from slideunet.images import ImageFile, for_training
 from slideunet.overlap_tile import prepare
 from slideunet.picture_grid import draw_grid
 from slideunet.pictures import overlay, to_rgb
-from slideunet.settings import from_text
+from slideunet.parameters import from_text
 from slideunet.stages.ingest import check_readable, parse_region
 from slideunet.store import Work, make
 
@@ -32,7 +32,7 @@ def preview(
 
     models : manifests of stage train, averaged; images : the files that the rows name
     settings : `rows`, id -> row of the table `unlabelled` (text; absent = not given), `averaging`;
-        as they are, or by settings.as_text
+        as they are, or by parameters.as_text
 
     A row of the picture has the image, the probability of anything but the background (white:
     certain), and the outlines of the connected components of each class.
