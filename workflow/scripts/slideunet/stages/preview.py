@@ -12,9 +12,9 @@ from slideunet.evaluation import components
 from slideunet.folder_inputs import files_and_digests
 from slideunet.images import ImageFile, for_training
 from slideunet.overlap_tile import prepare
+from slideunet.parameters import from_text
 from slideunet.picture_grid import draw_grid
 from slideunet.pictures import overlay, to_rgb
-from slideunet.parameters import from_text
 from slideunet.stages.ingest import check_readable, parse_region
 from slideunet.store import Work, make
 
