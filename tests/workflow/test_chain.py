@@ -119,15 +119,15 @@ def test_columns_of_the_slide_table_reach_the_slide(finished_project):
 
 def test_a_broken_slide_is_a_row_and_the_others_go_on(finished_project):
     (finished_project.folder / "raw" / "broken.svs").write_bytes(b"II*\0" + b"\x07" * 500)
-    finished_project.write_table(
-        "slides",
+    rows = [
         "id image label",
         "one raw/one.ome.tif raw/one_label.tif",
         "two raw/two.ome.tif raw/two_label.tif",
         "broken raw/broken.svs ",
         "gone raw/none.svs ",
-        "evil raw/</script><script>alert(1)</script> ",
-    )
+    ]
+    evil = "evil raw/</script><script>alert(1)</script> "
+    finished_project.write_table("slides", *rows, evil)
     before = (finished_project.folder / "results/slides/one/segmentation.json").stat().st_mtime_ns
     done = finished_project.snakemake(check=False)
     assert done.returncode != 0
@@ -151,14 +151,7 @@ def test_a_broken_slide_is_a_row_and_the_others_go_on(finished_project):
     assert "alert(1)" in page and "<script>alert" not in page
     # Mended, the same command does what is missing and nothing else.
     source = finished_project.folder / "raw" / "two.ome.tif"
-    finished_project.write_table(
-        "slides",
-        "id image label",
-        "one raw/one.ome.tif raw/one_label.tif",
-        "two raw/two.ome.tif raw/two_label.tif",
-        "broken raw/broken.svs ",
-        "gone raw/none.svs ",
-    )
+    finished_project.write_table("slides", *rows)
     (finished_project.folder / "raw" / "broken.svs").write_bytes(source.read_bytes())
     (finished_project.folder / "raw" / "none.svs").write_bytes(source.read_bytes())
     planned = finished_project.planned()

@@ -45,8 +45,8 @@ def index_slide_guarded(
 
     `mem_mb`: memory of the child, `seconds`: its CPU and its wall time, plus the time to read the
     file once at 20 MB/s. `stop` is called each second: what it raises ends the child too; signals
-    that tell a job to leave are not heard by the child. Raises SlideError for a slide that can't be
-    used, that breaks a decoder, or that needs more than the limits; UserError for bad outlines;
+    that tell a job to leave are not heard by the child. Raises SlideError for a slide or
+    outlines that can't be used, for a slide that breaks a decoder or needs more than the limits;
     MemoryError if the machine (not the limit) ended the child; OSError for the machine's own
     failures.
     """
